@@ -1,0 +1,165 @@
+//! What a schedule's fields must be to each other, and in themselves beyond the schema.
+
+use jiff::Timestamp;
+use todo_recurrence::placeholder::Template;
+use todo_recurrence::span::Span;
+use todo_recurrence::{self as recurrence, Cron, Schedule, ScheduleSpec, SpecError, zone};
+
+use super::{Problem, given};
+use crate::schedule::{MonthEnd, RecurringSchedule, RecurringScheduleSpec, TaskTemplate};
+use crate::schema::quoted;
+use crate::yaml::path;
+
+/// The longest span that a schedule's fields take: ten years of days.
+const LONGEST: Span = Span::days(3660);
+
+impl RecurringSchedule {
+    /// What the schema does not say: the CEL rules, and what CEL cannot say.
+    pub(crate) fn rules(&self, problems: &mut Vec<Problem>) {
+        let spec = &self.spec;
+        if spec.user.trim().is_empty() || spec.user.contains(char::is_control) {
+            let message = format!(
+                "{} is nobody; allowed: the sub of a person's tokens",
+                quoted(&spec.user)
+            );
+            problems.push(Problem::new("spec.user", message));
+        }
+        when(
+            spec,
+            self.metadata.creation_timestamp.as_ref().map(|time| time.0),
+            problems,
+        );
+        let window = spec.catch_up.window;
+        if window < Span::minutes(1) || window > LONGEST {
+            let message = format!("{window} is out of range; allowed: 1m to {LONGEST}");
+            problems.push(Problem::new("spec.catchUp.window", message));
+        }
+        template(&spec.template, problems);
+    }
+}
+
+impl RecurringScheduleSpec {
+    /// When, as `todo-recurrence` takes it.
+    ///
+    /// # Errors
+    /// The field, by its name there, that is not a time. A valid schedule has none.
+    pub fn recurrence(&self) -> Result<ScheduleSpec, SpecError> {
+        let time = |text: &String| {
+            text.parse().map_err(|_| SpecError {
+                field: "at",
+                message: "write a time of day such as 17:00".to_owned(),
+            })
+        };
+        Ok(ScheduleSpec {
+            cron: self.schedule.cron.clone(),
+            rrule: self.schedule.rrule.clone(),
+            every: self.schedule.every.clone(),
+            at: self.at.as_ref().map(time).transpose()?,
+            time_zone: self.time_zone.clone(),
+            start: self.start.as_deref().map(recurrence::parse_start).transpose()?,
+            end: self.end.as_deref().map(recurrence::parse_end).transpose()?,
+            exdates: Vec::new(),
+            rdates: Vec::new(),
+            month_end: self.month_end.map(|month_end| match month_end {
+                MonthEnd::Clamp => recurrence::MonthEnd::Clamp,
+                MonthEnd::Strict => recurrence::MonthEnd::Strict,
+            }),
+        })
+    }
+}
+
+fn when(spec: &RecurringScheduleSpec, created: Option<Timestamp>, problems: &mut Vec<Problem>) {
+    let rhythm = &spec.schedule;
+    if given([rhythm.cron.is_some(), rhythm.rrule.is_some(), rhythm.every.is_some()]) != 1 {
+        let message = "not exactly one rule is given; give one of cron, rrule, every";
+        problems.push(Problem::new("spec.schedule", message));
+        return;
+    }
+    // Without a cluster there is no time of creation yet. An early one finds the rule's mistakes, and does not mistake
+    // a schedule that has ended for one that never was.
+    let anchor = created.unwrap_or_else(|| Timestamp::constant(946_684_800, 0));
+    if let Err(error) = spec.recurrence().and_then(|when| Schedule::new(&when, anchor)) {
+        problems.push(Problem::new(path_of(error.field), error.message));
+    }
+}
+
+/// The manifest's path of a field of [`ScheduleSpec`].
+fn path_of(field: &str) -> String {
+    match field {
+        "cron" | "rrule" | "every" => path::field("spec.schedule", field),
+        "time_zone" => "spec.timeZone".to_owned(),
+        other => path::field("spec", other),
+    }
+}
+
+/// A cron expression and the zone that it is read in, under `at`.
+pub(super) fn cron(expression: &str, time_zone: &str, at: &str, problems: &mut Vec<Problem>) {
+    if let Err(error) = Cron::parse(expression) {
+        problems.push(Problem::new(format!("{at}.cron"), error.to_string()));
+    }
+    if let Err(error) = zone::time_zone(time_zone) {
+        problems.push(Problem::new(format!("{at}.timeZone"), error.to_string()));
+    }
+}
+
+fn template(template: &TaskTemplate, problems: &mut Vec<Problem>) {
+    let at = "spec.template";
+    if template.title.trim().is_empty() {
+        problems.push(Problem::new(
+            format!("{at}.title"),
+            "it is blank; allowed: 1 to 500 characters",
+        ));
+    }
+    for (name, text) in [
+        ("title", Some(&template.title)),
+        ("description", template.description.as_ref()),
+    ] {
+        if let Some(Err(message)) = text.map(|text| Template::parse(text)) {
+            problems.push(Problem::new(format!("{at}.{name}"), message));
+        }
+    }
+    for (index, tag) in template.tags.iter().enumerate() {
+        let here = path::item(&format!("{at}.tags"), index);
+        if tag.trim().is_empty() {
+            problems.push(Problem::new(here, "it is blank; allowed: 1 to 50 characters"));
+        } else if template.tags[..index].contains(tag) {
+            problems.push(Problem::new(
+                here,
+                format!("{} is there twice; keep one of them", quoted(tag)),
+            ));
+        }
+    }
+    if let Some(due_in) = template.due_in.filter(|due_in| *due_in > LONGEST) {
+        problems.push(Problem::new(
+            format!("{at}.dueIn"),
+            format!("{due_in} is out of range; allowed: up to {LONGEST}"),
+        ));
+    }
+    reminders(template, problems);
+}
+
+/// A reminder before the occurrence would be due before its task exists.
+fn reminders(template: &TaskTemplate, problems: &mut Vec<Problem>) {
+    let at = "spec.template.reminders";
+    let Some(due_in) = template.due_in else {
+        if !template.reminders.is_empty() {
+            let message = "reminders are before the due time, and there is none; give spec.template.dueIn";
+            problems.push(Problem::new(at, message));
+        }
+        return;
+    };
+    for (index, reminder) in template.reminders.iter().enumerate() {
+        let here = path::field(&path::item(at, index), "before");
+        if reminder.before > due_in {
+            let before = reminder.before;
+            let message =
+                format!("{before} before the due time is before the task exists; allowed: at most dueIn, {due_in}");
+            problems.push(Problem::new(here, message));
+        } else if template.reminders[..index].contains(reminder) {
+            problems.push(Problem::new(
+                here,
+                format!("{} is there twice; keep one of them", reminder.before),
+            ));
+        }
+    }
+}

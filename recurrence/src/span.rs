@@ -77,6 +77,17 @@ impl Span {
         Self { count, unit }
     }
 
+    /// The span of so many seconds, in the largest unit that holds them exactly; what [`Span::seconds`] gave comes back.
+    pub fn from_seconds(seconds: u64) -> Self {
+        let exact = Unit::ALL
+            .into_iter()
+            .rev()
+            .find(|unit| seconds.is_multiple_of(unit.seconds()));
+        let unit = exact.filter(|_| seconds > 0).unwrap_or(Unit::Second);
+        let count = u32::try_from(seconds / unit.seconds()).unwrap_or(Self::MAX_COUNT);
+        Self::new(count.min(Self::MAX_COUNT), unit)
+    }
+
     /// How long it lasts, in seconds.
     pub const fn seconds(self) -> u64 {
         self.count as u64 * self.unit.seconds()
@@ -91,7 +102,9 @@ impl Span {
 
 /// Why a text is not a [`Span`].
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("\"{0}\" is not a duration; write one number of at most six digits and one of the units s, m, h, d, w, such as 90s, 30m, 8h, 2d or 1w")]
+#[error(
+    "\"{0}\" is not a duration; write one number of at most six digits and one of the units s, m, h, d, w, such as 90s, 30m, 8h, 2d or 1w"
+)]
 pub struct SpanError(String);
 
 impl FromStr for Span {
@@ -99,7 +112,10 @@ impl FromStr for Span {
 
     fn from_str(text: &str) -> Result<Self, Self::Err> {
         let refused = || SpanError(text.chars().take(64).collect());
-        let unit = Unit::ALL.into_iter().find(|unit| text.ends_with(unit.letter())).ok_or_else(refused)?;
+        let unit = Unit::ALL
+            .into_iter()
+            .find(|unit| text.ends_with(unit.letter()))
+            .ok_or_else(refused)?;
         let digits = &text[..text.len() - 1];
         let digits_only = (1..=6).contains(&digits.len()) && digits.bytes().all(|byte| byte.is_ascii_digit());
         let count = digits.parse().ok().filter(|_| digits_only).ok_or_else(refused)?;
@@ -153,10 +169,21 @@ mod tests {
 
     #[test]
     fn each_unit_is_an_exact_number_of_seconds() {
-        for (text, seconds) in [("0m", 0), ("90s", 90), ("30m", 1_800), ("8h", 28_800), ("2d", 172_800), ("1w", 604_800)] {
+        for (text, seconds) in [
+            ("0m", 0),
+            ("90s", 90),
+            ("30m", 1_800),
+            ("8h", 28_800),
+            ("2d", 172_800),
+            ("1w", 604_800),
+        ] {
             let span: Span = text.parse().expect("a span");
             assert_eq!(span.seconds(), seconds, "{text}");
-            assert_eq!(span.duration(), SignedDuration::from_secs(seconds.cast_signed()), "{text}");
+            assert_eq!(
+                span.duration(),
+                SignedDuration::from_secs(seconds.cast_signed()),
+                "{text}"
+            );
             assert_eq!(span.to_string(), text);
         }
         assert_eq!("24h".parse::<Span>(), "1d".parse());
@@ -165,7 +192,9 @@ mod tests {
 
     #[test]
     fn what_is_not_one_number_and_one_unit_is_refused() {
-        for text in ["", "m", "30", "30 m", " 30m", "1h30m", "-1h", "+1h", "1.5h", "1M", "1000000s", "30µ", "ä", "P1D"] {
+        for text in [
+            "", "m", "30", "30 m", " 30m", "1h30m", "-1h", "+1h", "1.5h", "1M", "1000000s", "30µ", "ä", "P1D",
+        ] {
             let error = text.parse::<Span>().expect_err(text);
             assert!(error.to_string().contains("such as 90s, 30m, 8h, 2d or 1w"), "{error}");
         }

@@ -48,9 +48,9 @@ pub(crate) fn next_once(rule: &impl CivilRule, zone: &TimeZone, after: Timestamp
     let clock_to_come = calendar::second_after(zone.to_datetime(after))?;
     let mut from = clock_to_come;
     if gap == Gap::Moved
-        && let Some(start) = start_of_gap_still_open(zone, after)
+        && let Some(clock) = clock_of_moved_times(zone, after)
     {
-        from = calendar::round_up(start)?;
+        from = calendar::second_after(clock)?;
     }
     loop {
         steps::tick();
@@ -62,7 +62,8 @@ pub(crate) fn next_once(rule: &impl CivilRule, zone: &TimeZone, after: Timestamp
                 if at > after {
                     return Some(at);
                 }
-                from = calendar::second_after(civil)?;
+                // It was shown between the gap and `after`, and only what was moved out of the gap could still come.
+                from = clock_to_come.max(calendar::second_after(civil)?);
             }
             AmbiguousOffset::Fold { before, .. } => {
                 let first_pass = resolved.earlier().ok()?;
@@ -85,37 +86,33 @@ pub(crate) fn next_once(rule: &impl CivilRule, zone: &TimeZone, after: Timestamp
                 let clock_at_end = calendar::round_up(offset_after.to_datetime(end))?;
                 let at = match gap {
                     Gap::FirstAfter => end,
-                    Gap::Moved => before.to_timestamp(civil).ok()?,
+                    Gap::Moved => {
+                        let moved = before.to_timestamp(civil).ok()?;
+                        // A time that the clock does show may come before the moved one: 03:15 before 02:30 + 1 h.
+                        let shown = rule.at_or_after(clock_at_end.max(clock_to_come));
+                        let shown = shown.and_then(|shown| zone.to_timestamp(shown).ok());
+                        shown
+                            .filter(|&shown| shown > after)
+                            .map_or(moved, |shown| shown.min(moved))
+                    }
                 };
-                if at <= after {
-                    from = match gap {
-                        Gap::FirstAfter => clock_at_end,
-                        Gap::Moved => calendar::second_after(civil)?,
-                    };
-                    continue;
-                }
-                if gap == Gap::FirstAfter {
+                if at > after {
                     return Some(at);
                 }
-                // A time that the clock does show may come before the moved one: 03:15 before 02:30 + 1 h.
-                let shown = rule.at_or_after(clock_at_end.max(clock_to_come));
-                let shown = shown
-                    .and_then(|shown| zone.to_timestamp(shown).ok())
-                    .filter(|&shown| shown > after);
-                return Some(shown.map_or(at, |shown| shown.min(at)));
+                from = clock_at_end.max(calendar::second_after(civil)?);
             }
         }
     }
 }
 
-/// When `after` is less than a gap's length after that gap, times moved out of the gap may still be to come: the
-/// clock's reading at which the gap began.
-fn start_of_gap_still_open(zone: &TimeZone, after: Timestamp) -> Option<DateTime> {
+/// Less than a gap's length after a gap, times that moved out of it may still be to come: the clock as it would be
+/// without the gap, which is where those times stand on it.
+fn clock_of_moved_times(zone: &TimeZone, after: Timestamp) -> Option<DateTime> {
     let change = zone.preceding(after.checked_add(1.nanosecond()).ok()?).next()?;
     let before = zone.to_offset(change.timestamp().checked_sub(1.nanosecond()).ok()?);
     let gap = i64::from(change.offset().seconds()) - i64::from(before.seconds());
     let since = after.as_second() - change.timestamp().as_second();
-    (since < gap).then(|| before.to_datetime(change.timestamp()))
+    (since < gap).then(|| before.to_datetime(after))
 }
 
 /// The first occurrence after an instant, for rules that follow real time.

@@ -16,12 +16,14 @@ mod cron;
 mod error;
 mod every;
 mod instants;
+pub mod placeholder;
+#[cfg(test)]
+mod properties;
 mod repeat;
 mod rrule;
 mod schedule;
-mod steps;
-pub mod placeholder;
 pub mod span;
+mod steps;
 pub mod zone;
 
 pub use self::{

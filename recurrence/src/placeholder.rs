@@ -42,7 +42,9 @@ impl Template {
                 parts.push(Part::Literal(literal.to_owned()));
             }
             let Some((name, after)) = after.split_once("}}") else {
-                return Err(format!("\"{{{{\" without \"}}}}\" after it; placeholders are {PLACEHOLDERS}"));
+                return Err(format!(
+                    "\"{{{{\" without \"}}}}\" after it; placeholders are {PLACEHOLDERS}"
+                ));
             };
             parts.push(Part::parse(name)?);
             rest = after;
@@ -84,14 +86,18 @@ impl Part {
             "n" => Ok(Self::Count),
             other => match other.split_once(':') {
                 Some(("date" | "time", pattern)) => Self::pattern(pattern),
-                _ => Err(format!("unknown placeholder \"{{{{{other}}}}}\"; placeholders are {PLACEHOLDERS}")),
+                _ => Err(format!(
+                    "unknown placeholder \"{{{{{other}}}}}\"; placeholders are {PLACEHOLDERS}"
+                )),
             },
         }
     }
 
     fn pattern(pattern: &str) -> Result<Self, String> {
         if pattern.trim().is_empty() {
-            return Err(format!("a placeholder without a pattern after \":\"; placeholders are {PLACEHOLDERS}"));
+            return Err(format!(
+                "a placeholder without a pattern after \":\"; placeholders are {PLACEHOLDERS}"
+            ));
         }
         match strtime::format(pattern, &Zoned::default()) {
             Ok(_) => Ok(Self::Pattern(pattern.to_owned())),
@@ -108,15 +114,23 @@ mod tests {
     use proptest::prelude::*;
 
     fn month_end() -> Zoned {
-        let zone = jiff::tz::TimeZoneDatabase::bundled().get("America/New_York").expect("a zone");
-        jiff::civil::date(2026, 11, 30).at(17, 0, 0, 0).to_zoned(zone).expect("an instant")
+        let zone = jiff::tz::TimeZoneDatabase::bundled()
+            .get("America/New_York")
+            .expect("a zone");
+        jiff::civil::date(2026, 11, 30)
+            .at(17, 0, 0, 0)
+            .to_zoned(zone)
+            .expect("an instant")
     }
 
     #[test]
     fn each_placeholder_shows_the_occurrence() {
         for (text, shown) in [
             ("Weekly review {{date}}", "Weekly review 2026-11-30"),
-            ("Close the books for {{date:%B %Y}}", "Close the books for November 2026"),
+            (
+                "Close the books for {{date:%B %Y}}",
+                "Close the books for November 2026",
+            ),
             ("{{ weekday }} at {{time}}", "Monday at 17:00"),
             ("{{time:%I:%M %p}}", "05:00 PM"),
             ("{{week}} #{{n}}", "2026-W49 #12"),
@@ -131,16 +145,30 @@ mod tests {
     #[test]
     fn an_iso_week_belongs_to_its_own_year() {
         let zone = jiff::tz::TimeZone::UTC;
-        let new_year = jiff::civil::date(2027, 1, 1).at(9, 0, 0, 0).to_zoned(zone).expect("an instant");
+        let new_year = jiff::civil::date(2027, 1, 1)
+            .at(9, 0, 0, 0)
+            .to_zoned(zone)
+            .expect("an instant");
         let template = Template::parse("{{week}}").expect("a template");
         assert_eq!(template.render(&new_year, 1), "2026-W53");
     }
 
     #[test]
     fn what_cannot_be_shown_is_refused_when_it_is_declared() {
-        for text in ["{{data}}", "{{}}", "{{date", "{{date:}}", "{{date:%}}", "{{date:%!}}", "{{week:%Y}}"] {
+        for text in [
+            "{{data}}",
+            "{{}}",
+            "{{date",
+            "{{date:}}",
+            "{{date:%}}",
+            "{{date:%!}}",
+            "{{week:%Y}}",
+        ] {
             let message = Template::parse(text).expect_err(text);
-            assert!(message.contains("placeholders are") || message.contains("patterns are"), "{message}");
+            assert!(
+                message.contains("placeholders are") || message.contains("patterns are"),
+                "{message}"
+            );
         }
     }
 

@@ -221,14 +221,17 @@ impl Series {
         if self.below_daily() { 1 } else { self.rule.interval }
     }
 
-    /// After so many periods the calendar has repeated itself, whatever the step.
-    fn longest_search(&self) -> i32 {
-        match self.rule.frequency {
+    /// The last period worth a look: by then the calendar has repeated itself, whatever the step.
+    fn end_of_search(&self, from: i32) -> i32 {
+        let cycle = match self.rule.frequency {
             Frequency::Yearly => 400,
             Frequency::Monthly => 4800,
             Frequency::Weekly => DAYS_IN_CYCLE / 7,
             _ => DAYS_IN_CYCLE,
-        }
+        };
+        let until_repeated = i64::from(cycle / greatest_common_divisor(cycle, self.step())) * i64::from(self.step());
+        let calendar_end = self.period_of(day_number(calendar::LAST_YEAR, 12, 31));
+        i32::try_from(i64::from(from) + until_repeated).map_or(calendar_end, |repeated| repeated.min(calendar_end))
     }
 
     /// The matching days of a period; `Err` with a later period when all until then are empty.
@@ -519,6 +522,10 @@ impl Series {
     }
 }
 
+const fn greatest_common_divisor(a: i32, b: i32) -> i32 {
+    if b == 0 { a } else { greatest_common_divisor(b, a % b) }
+}
+
 /// The offset of the n-th such weekday in a stretch of days, from its end if n is negative.
 fn nth_weekday(first: i32, length: i32, nth: i32, weekday: i32) -> Option<i32> {
     let offset = if nth > 0 {
@@ -534,18 +541,15 @@ impl CivilRule for Series {
     fn at_or_after(&self, from: DateTime) -> Option<DateTime> {
         let from = calendar::numbers(calendar::round_up(from)?).max((self.start_day, self.start_second));
         let (base, step) = (self.period_of(self.start_day), self.step());
-        let end = self.period_of(day_number(calendar::LAST_YEAR, 12, 31));
         let last = self.last.map_or((i32::MAX, 0), calendar::numbers);
         let aligned = |period: i32| {
             let steps = (i64::from(period) - i64::from(base) + i64::from(step) - 1).div_euclid(i64::from(step));
             i32::try_from(i64::from(base) + steps * i64::from(step)).ok()
         };
         let mut period = aligned(self.period_of(from.0))?;
-        for _ in 0..=self.longest_search() {
+        let end = self.end_of_search(period);
+        while period <= end {
             steps::tick();
-            if period > end {
-                return None;
-            }
             period = match self.days(period) {
                 Err(later) => aligned(later)?,
                 Ok(days) => {

@@ -7,6 +7,10 @@ use crate::platform::TodoPlatform;
 use crate::schedule::RecurringSchedule;
 
 /// The CRDs: file names under `config/crd/`, and their texts.
+#[allow(
+    clippy::missing_panics_doc,
+    reason = "the types are constants of this crate, and a test calls it"
+)]
 pub fn crd_yaml() -> Vec<(String, String)> {
     [plain(TodoPlatform::crd()), plain(RecurringSchedule::crd())]
         .into_iter()
@@ -30,6 +34,9 @@ fn plain(crd: impl serde::Serialize) -> Value {
 }
 
 /// Removes the formats of unsigned integers, which Kubernetes does not know, and writes bounds as whole numbers.
+///
+/// Removes `nullable` too: the API server then drops a null as if the field were absent, before it applies defaults
+/// and rules, and `has()` in a rule cannot meet a null. Manifests are read here in the same way.
 fn clean(value: &mut Value) {
     match value {
         Value::Object(fields) => {
@@ -39,6 +46,9 @@ fn clean(value: &mut Value) {
                 .is_some_and(|format| format.starts_with("uint"))
             {
                 fields.remove("format");
+            }
+            if fields.get("nullable") == Some(&Value::Bool(true)) {
+                fields.remove("nullable");
             }
             for bound in ["minimum", "maximum"] {
                 if let Some(number) = fields.get(bound).and_then(Value::as_f64)

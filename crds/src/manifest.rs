@@ -98,8 +98,6 @@ pub fn load(sources: &[(impl AsRef<str>, impl AsRef<str>)]) -> Result<Manifest, 
 struct Reading {
     platforms: Vec<Read<TodoPlatform>>,
     schedules: Vec<Read<RecurringSchedule>>,
-    /// A document that names the kind but holds mistakes: no reason to say that it is missing.
-    saw_platform: bool,
     errors: Vec<ManifestError>,
 }
 
@@ -142,17 +140,14 @@ impl Reading {
             Err(problem) => return self.report(file, &document, &[problem]),
         };
         match kind {
-            Kind::Platform => {
-                self.saw_platform = true;
-                match typed(&document.value, &schema::PLATFORM, TodoPlatform::rules) {
-                    Ok(resource) => self.platforms.push(Read {
-                        resource,
-                        file: file.to_owned(),
-                        document,
-                    }),
-                    Err(problems) => self.report(file, &document, &problems),
-                }
-            }
+            Kind::Platform => match typed(&document.value, &schema::PLATFORM, TodoPlatform::rules) {
+                Ok(resource) => self.platforms.push(Read {
+                    resource,
+                    file: file.to_owned(),
+                    document,
+                }),
+                Err(problems) => self.report(file, &document, &problems),
+            },
             Kind::Schedule => match typed(&document.value, &schema::SCHEDULE, RecurringSchedule::rules) {
                 Ok(resource) => self.schedules.push(Read {
                     resource,
@@ -215,7 +210,8 @@ impl Reading {
                     self.errors.push(schedule.error("metadata.namespace", &message));
                 }
             }
-        } else if !self.saw_platform {
+        } else if self.errors.is_empty() {
+            // Otherwise it may be what could not be read.
             let message = "no TodoPlatform in the manifest; add a document with kind: TodoPlatform";
             self.errors.push(ManifestError::new(
                 first_file,

@@ -3,7 +3,11 @@
 //! Here are the fields, their defaults, their bounds and the CEL rules that tie fields together. What CEL cannot say is
 //! in `validate`; when occurrences are is the crate `todo-recurrence`.
 
-#![allow(unreachable_pub, reason = "KubeSchema repeats each struct inside a function, where nothing is reachable")]
+#![allow(clippy::duplicated_attributes, reason = "each printer column has a name and a type")]
+#![allow(
+    unreachable_pub,
+    reason = "KubeSchema repeats each struct inside a function, where nothing is reachable"
+)]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::{CustomResource, KubeSchema, ResourceExt as _};
@@ -96,7 +100,7 @@ pub struct RecurringScheduleSpec {
     pub platform_ref: PlatformRef,
 
     /// Whose tasks these are: the `sub` of that person's tokens. It cannot be changed.
-    #[schemars(length(min = 1, max = 256))]
+    #[schemars(length(min = 1, max = 255))]
     #[x_kube(validation = Rule::new("self == oldSelf").message("user cannot be changed: delete the schedule and make another"))]
     pub user: String,
 
@@ -128,6 +132,7 @@ pub struct RecurringScheduleSpec {
     /// What a month without the day (29 to 31) does, for `rrule` and `every`. Without it: a day that comes from the
     /// start is clamped, and one that the rule names itself (`BYMONTHDAY=31`) is strict.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = crate::schema::own_words)]
     pub month_end: Option<MonthEnd>,
 
     /// While true it makes no tasks. Occurrences in that time are not made up for.
@@ -228,7 +233,7 @@ pub struct CatchUp {
 
     /// How many at most, the latest ones.
     #[serde(default = "CatchUp::default_max")]
-    #[schemars(range(min = 1, max = 100_000))]
+    #[schemars(range(min = 1, max = 10_000))]
     pub max: u32,
 }
 
@@ -271,23 +276,23 @@ pub enum CatchUpPolicy {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct TaskTemplate {
-    /// The title, with placeholders such as "{{date}}".
+    /// The title, one line, with placeholders such as "{{date}}".
     #[schemars(length(min = 1, max = 500))]
     pub title: String,
 
     /// The description, with placeholders such as "{{date}}".
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(max = 10_000))]
+    #[schemars(length(max = 20_000))]
     pub description: Option<String>,
 
     /// The category.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(length(min = 1, max = 64))]
+    #[schemars(length(min = 1, max = 100))]
     pub category: Option<String>,
 
     /// The tags.
     #[serde(default)]
-    #[schemars(length(max = 20), inner(length(min = 1, max = 50)))]
+    #[schemars(length(max = 50), inner(length(min = 1, max = 50)))]
     pub tags: Vec<String>,
 
     /// How much it matters.
@@ -301,7 +306,7 @@ pub struct TaskTemplate {
 
     /// Reminders before the due time. None may be before the occurrence itself.
     #[serde(default)]
-    #[schemars(length(max = 10))]
+    #[schemars(length(max = 20))]
     pub reminders: Vec<ReminderTemplate>,
 }
 
@@ -309,7 +314,7 @@ pub struct TaskTemplate {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
 #[serde(rename_all = "camelCase")]
 pub struct ReminderTemplate {
-    /// How long before, for example "30m".
+    /// How long before, for example "30m", at most "366d".
     #[schemars(schema_with = "span_schema")]
     pub before: Span,
 }

@@ -27,6 +27,18 @@ pub(crate) fn optional_span_schema(_: &mut SchemaGenerator) -> Schema {
     json_schema!({"type": "string", "pattern": Span::PATTERN, "maxLength": 7, "nullable": true})
 }
 
+/// Keeps an optional field's own description, where that of its type would take its place.
+pub(crate) fn own_words(schema: &mut Schema) {
+    let explained = schema.get("description").is_some();
+    let inner = schema
+        .get_mut("anyOf")
+        .and_then(|any_of| any_of.get_mut(0))
+        .and_then(Value::as_object_mut);
+    if let Some(inner) = inner.filter(|_| explained) {
+        inner.remove("description");
+    }
+}
+
 /// The schema of each kind, with `metadata` as manifests use it.
 pub(crate) static PLATFORM: LazyLock<Value> = LazyLock::new(|| of(TodoPlatform::crd()));
 /// See [`PLATFORM`].
@@ -157,6 +169,7 @@ pub(crate) fn check(schema: &Value, value: &Value, at: &str, problems: &mut Vec<
 
 fn check_object(schema: &Value, fields: &serde_json::Map<String, Value>, at: &str, problems: &mut Vec<Problem>) {
     let properties = schema["properties"].as_object();
+    let mut misspelt = Vec::new();
     for (name, value) in fields {
         let here = path::field(at, name);
         let property = properties.and_then(|properties| properties.get(name));
@@ -171,6 +184,7 @@ fn check_object(schema: &Value, fields: &serde_json::Map<String, Value>, at: &st
                 .into_iter()
                 .flat_map(|known| known.keys().map(String::as_str))
                 .collect();
+            misspelt.extend(nearest(name, &known));
             problems.push(unknown_field(here, name, &known));
         }
     }
@@ -180,7 +194,8 @@ fn check_object(schema: &Value, fields: &serde_json::Map<String, Value>, at: &st
         .flatten()
         .filter_map(Value::as_str)
     {
-        if fields.get(name).is_none_or(Value::is_null) {
+        // A required field under a wrong name is one mistake, not two.
+        if fields.get(name).is_none_or(Value::is_null) && !misspelt.contains(&name) {
             let allowed = describe(&schema["properties"][name]);
             problems.push(Problem::new(path::field(at, name), format!("missing; {allowed}")));
         }
@@ -200,7 +215,10 @@ fn describe(schema: &Value) -> String {
 
 fn object_allowed(schema: &Value) -> String {
     match schema["properties"].as_object() {
-        Some(properties) => format!("fields {}", properties.keys().cloned().collect::<Vec<_>>().join(", ")),
+        Some(properties) => format!(
+            "the fields {}",
+            properties.keys().cloned().collect::<Vec<_>>().join(", ")
+        ),
         None => "fields".to_owned(),
     }
 }
@@ -238,7 +256,7 @@ fn check_string(schema: &Value, text: &str, at: &str, problems: &mut Vec<Problem
         {
             problems.push(Problem::new(
                 at,
-                format!("{} does not have the form; allowed: {allowed}", quoted(text)),
+                format!("{} has the wrong form; allowed: {allowed}", quoted(text)),
             ));
         }
     }
@@ -340,7 +358,7 @@ pub(crate) fn nearest<'a>(text: &str, known: &[&'a str]) -> Option<&'a str> {
     }
     let lower = text.to_lowercase();
     let distance = |name: &&'a str| edits(&lower, &name.to_lowercase());
-    let best = known.iter().copied().min_by_key(|name| distance(&name))?;
+    let best = known.iter().copied().min_by_key(distance)?;
     let most = if lower.chars().count() <= 4 { 1 } else { 2 };
     (distance(&best) <= most).then_some(best)
 }

@@ -53,7 +53,7 @@ pub enum AuthSettings {
         /// The Secret's key that holds it on a cluster. `None`, and on one machine: a secret made and kept for the platform.
         secret_ref: Option<SecretKeyRef>,
     },
-    /// Tokens of an OpenID Connect provider, checked with the keys that it publishes.
+    /// Tokens of an OIDC provider, checked with the keys that it publishes.
     Oidc {
         /// The issuer, exactly as in the tokens' `iss`.
         issuer: String,

@@ -394,7 +394,7 @@ mod tests {
         assert_eq!(document.name_position("spec.a"), Position { line: 3, column: 3 });
         assert_eq!(
             document.value_position("spec.list[0].x.deep"),
-            Position { line: 5, column: 16 }
+            Position { line: 5, column: 17 }
         );
         assert_eq!(document.value_position("spec.list"), Position { line: 4, column: 3 });
         // What is not there is shown at what is around it.
@@ -410,11 +410,16 @@ mod tests {
 
     #[test]
     fn what_could_eat_memory_is_refused() {
-        let mut bomb = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
-        for level in 1..8 {
-            let before = vec![format!("*a{}", level - 1); 10].join(", ");
-            bomb.push_str(&format!("a{level}: &a{level} [{before}]\n"));
-        }
+        let level = |level: usize| {
+            format!(
+                "a{level}: &a{level} [{}]\n",
+                vec![format!("*a{}", level - 1); 10].join(", ")
+            )
+        };
+        let bomb = format!(
+            "a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n{}",
+            (1..8).map(level).collect::<String>()
+        );
         let (_, refused) = documents(&bomb);
         assert!(refused.expect("refused").message.contains("too many values"));
 

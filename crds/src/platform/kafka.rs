@@ -16,10 +16,12 @@ use crate::schema::optional_span_schema;
 pub struct KafkaSpec {
     /// A Kafka cluster that Strimzi runs in this Kubernetes cluster.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = crate::schema::own_words)]
     pub strimzi: Option<StrimziKafka>,
 
     /// A Kafka that runs elsewhere: a managed service, for example.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = crate::schema::own_words)]
     pub external: Option<ExternalKafka>,
 
     /// The platform's topics.
@@ -66,6 +68,7 @@ pub struct KafkaUser {
     /// The Secret with `username` and `password` of a user that exists, when `create` is false.
     /// With neither, the sidecars do not log in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = crate::schema::own_words)]
     pub secret_ref: Option<SecretRef>,
 }
 
@@ -103,10 +106,12 @@ pub struct ExternalKafka {
 
     /// The Secret's key that holds the certificate authority in PEM. Without it: the public ones.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = crate::schema::own_words)]
     pub ca_secret_ref: Option<SecretKeyRef>,
 
     /// How to log in.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = crate::schema::own_words)]
     pub sasl: Option<Sasl>,
 
     /// Whether the operator makes and changes the topics. Otherwise they must exist.
@@ -148,6 +153,14 @@ pub enum SaslMechanism {
 /// The platform's topics.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(
+    validation = Rule::new("(has(self.taskEvents.partitions) ? self.taskEvents.partitions : 12) >= (has(oldSelf.taskEvents.partitions) ? oldSelf.taskEvents.partitions : 12)")
+        .message("taskEvents: kafka cannot take partitions away: keep the number (default 12) or raise it"),
+    validation = Rule::new("(has(self.taskUpdates.partitions) ? self.taskUpdates.partitions : 12) >= (has(oldSelf.taskUpdates.partitions) ? oldSelf.taskUpdates.partitions : 12)")
+        .message("taskUpdates: kafka cannot take partitions away: keep the number (default 12) or raise it"),
+    validation = Rule::new("(has(self.reminders.partitions) ? self.reminders.partitions : 6) >= (has(oldSelf.reminders.partitions) ? oldSelf.reminders.partitions : 6)")
+        .message("reminders: kafka cannot take partitions away: keep the number (default 6) or raise it")
+)]
 pub struct TopicsSpec {
     /// What happened to tasks. Default: 12 partitions, 3 replicas, 30d.
     #[serde(default)]
@@ -176,8 +189,6 @@ impl TopicsSpec {
 /// One topic. What is absent has the topic's default.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!has(oldSelf.partitions) || (has(self.partitions) && self.partitions >= oldSelf.partitions)")
-    .message("kafka cannot take partitions away: keep the number or raise it"))]
 pub struct TopicSpec {
     /// How many partitions. They can be added, never taken away.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -5,7 +5,11 @@
 //! Larger parts have a file each: `kafka` (events), `workload` (replicas and resources of the API and the workers),
 //! `status` (what the operator writes).
 
-#![allow(unreachable_pub, reason = "KubeSchema repeats each struct inside a function, where nothing is reachable")]
+#![allow(clippy::duplicated_attributes, reason = "each printer column has a name and a type")]
+#![allow(
+    unreachable_pub,
+    reason = "KubeSchema repeats each struct inside a function, where nothing is reachable"
+)]
 
 mod kafka;
 mod status;
@@ -73,6 +77,7 @@ pub struct TodoPlatformSpec {
 
     /// The container image of all roles.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = crate::schema::own_words)]
     pub image: Option<ImageSpec>,
 
     /// What happens to topics and data when this resource is deleted. `Retain` keeps them.
@@ -89,10 +94,12 @@ pub struct TodoPlatformSpec {
 
     /// Events over Kafka: exactly one of `strimzi` and `external`. Without `kafka` events stay within the pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = crate::schema::own_words)]
     pub kafka: Option<KafkaSpec>,
 
     /// The Dapr sidecar's building blocks.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = crate::schema::own_words)]
     pub dapr: Option<DaprSpec>,
 
     /// Who may call the API: at most one of `oidc` and `secretRef`. With neither, a secret is made for the platform.
@@ -109,6 +116,7 @@ pub struct TodoPlatformSpec {
 
     /// How people are reached beyond the feed inside the API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = crate::schema::own_words)]
     pub notifications: Option<NotificationsSpec>,
 
     /// How a new version is rolled out.
@@ -198,12 +206,14 @@ pub enum DeletionPolicy {
 #[x_kube(validation = Rule::new("!(has(self.urlSecretRef) && has(self.storage))")
     .message("storage is for the PostgreSQL that the platform makes itself: give either urlSecretRef or storage"))]
 pub struct DatabaseSpec {
-    /// The Secret's key that holds the connection URL (postgres://…) of a PostgreSQL that exists, version 15 or newer.
+    /// The Secret's key that holds the connection URL (`postgres://…`) of a PostgreSQL that exists, version 15 or newer.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = crate::schema::own_words)]
     pub url_secret_ref: Option<SecretKeyRef>,
 
     /// The volume of the PostgreSQL that the platform makes when `urlSecretRef` is absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = crate::schema::own_words)]
     pub storage: Option<StorageSpec>,
 
     /// The connection pool of each process.
@@ -255,10 +265,12 @@ impl Default for PoolSpec {
 pub struct DaprSpec {
     /// The state store behind Dapr's state API.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = crate::schema::own_words)]
     pub state_store: Option<StateStore>,
 
     /// Traces of what passes through the sidecars.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = crate::schema::own_words)]
     pub tracing: Option<Tracing>,
 }
 
@@ -270,10 +282,12 @@ pub struct DaprSpec {
 pub struct StateStore {
     /// A Redis that exists.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = crate::schema::own_words)]
     pub redis: Option<RedisStore>,
 
     /// The platform's own database.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = crate::schema::own_words)]
     pub postgresql: Option<PostgresqlStore>,
 }
 
@@ -286,6 +300,7 @@ pub struct RedisStore {
 
     /// The Secret's key that holds the password.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = crate::schema::own_words)]
     pub password_secret_ref: Option<SecretKeyRef>,
 }
 
@@ -308,16 +323,18 @@ pub struct Tracing {
 #[x_kube(validation = Rule::new("!(has(self.oidc) && has(self.secretRef))")
     .message("give at most one of oidc, secretRef"))]
 pub struct AuthSpec {
-    /// Tokens of an OpenID Connect provider, checked with the keys that it publishes.
+    /// Tokens of an OIDC provider, checked with the keys that it publishes.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = crate::schema::own_words)]
     pub oidc: Option<Oidc>,
 
     /// The Secret's key that holds the shared secret of HS256 tokens, 32 bytes or more.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = crate::schema::own_words)]
     pub secret_ref: Option<SecretKeyRef>,
 }
 
-/// Tokens of an OpenID Connect provider.
+/// Tokens of an OIDC provider.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Oidc {
@@ -336,10 +353,12 @@ pub struct Oidc {
 pub struct NotificationsSpec {
     /// Push messages to browsers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = crate::schema::own_words)]
     pub web_push: Option<WebPush>,
 
     /// Mail.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = crate::schema::own_words)]
     pub email: Option<Email>,
 }
 
@@ -363,7 +382,7 @@ pub struct Email {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Smtp {
-    /// The Secret's key that holds the URL, smtp://user:password@host:587 or smtps://…
+    /// The Secret's key that holds the URL: `smtp://user:password@host:587`, or `smtps://…`
     pub url_secret_ref: SecretKeyRef,
 
     /// The sender's address.
@@ -395,6 +414,7 @@ pub struct UpgradeSpec {
 
     /// When roll-outs may begin. Without it: at any time.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = crate::schema::own_words)]
     pub maintenance_window: Option<MaintenanceWindow>,
 }
 
@@ -456,20 +476,21 @@ pub struct MaintenanceWindow {
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct ObservabilitySpec {
-    /// Whether to make a PodMonitor for the Prometheus operator.
+    /// Whether to make a `PodMonitor` for the Prometheus operator.
     #[serde(default)]
     pub pod_monitor: bool,
 
-    /// Whether to make a PrometheusRule with the platform's alerts.
+    /// Whether to make a `PrometheusRule` with the platform's alerts.
     #[serde(default)]
     pub alerts: bool,
 
-    /// Whether to make a ConfigMap with Grafana dashboards.
+    /// Whether to make a `ConfigMap` with Grafana dashboards.
     #[serde(default)]
     pub dashboards: bool,
 
     /// How log lines look. Without it: text on a terminal, JSON elsewhere.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = crate::schema::own_words)]
     pub log_format: Option<LogFormat>,
 }
 

@@ -15,10 +15,12 @@ pub struct TodoPlatformStatus {
 
     /// Where the platform is on its way, in one word.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = crate::schema::own_words)]
     pub phase: Option<Phase>,
 
     /// The versions that run, are asked for, and ran before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = crate::schema::own_words)]
     pub version: Option<VersionStatus>,
 
     /// The details, by type.
@@ -41,6 +43,7 @@ pub struct TodoPlatformStatus {
 
     /// Where the API answers.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = crate::schema::own_words)]
     pub endpoints: Option<Endpoints>,
 }
 

@@ -17,14 +17,17 @@ pub struct ApiSpec {
 
     /// Grow and shrink by load.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = crate::schema::own_words)]
     pub autoscaling: Option<ApiAutoscaling>,
 
     /// CPU and memory of each pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = crate::schema::own_words)]
     pub resources: Option<Resources>,
 
     /// How the API is reached from outside.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = crate::schema::own_words)]
     pub ingress: Option<Ingress>,
 
     /// While true there is no API; data and schedules stay.
@@ -262,10 +265,12 @@ pub struct WorkerSpec {
 
     /// Grow and shrink by load.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = crate::schema::own_words)]
     pub autoscaling: Option<WorkerAutoscaling>,
 
     /// CPU and memory of each pod.
     #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = crate::schema::own_words)]
     pub resources: Option<Resources>,
 
     /// While true the role does not run; what it would do waits, nothing is lost.

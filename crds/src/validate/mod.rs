@@ -49,14 +49,14 @@ impl std::fmt::Display for Problem {
 }
 
 impl TodoPlatform {
-    /// Everything that is wrong with the platform; empty when it is valid.
+    /// What is wrong with the platform: all that the schema refuses, else all that the rules refuse. Empty when it is valid.
     pub fn validate(&self) -> Vec<Problem> {
         check(self, &schema::PLATFORM, Self::rules)
     }
 }
 
 impl RecurringSchedule {
-    /// Everything that is wrong with the schedule; empty when it is valid.
+    /// What is wrong with the schedule: all that the schema refuses, else all that the rules refuse. Empty when it is valid.
     pub fn validate(&self) -> Vec<Problem> {
         check(self, &schema::SCHEDULE, Self::rules)
     }
@@ -66,7 +66,9 @@ fn check<T: serde::Serialize>(resource: &T, schema: &Value, rules: fn(&T, &mut V
     let mut problems = Vec::new();
     let value = serde_json::to_value(resource).expect("a resource is plain data");
     schema::check(schema, &value, "", &mut problems);
-    rules(resource, &mut problems);
+    if problems.is_empty() {
+        rules(resource, &mut problems);
+    }
     problems
 }
 

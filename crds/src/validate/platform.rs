@@ -151,8 +151,7 @@ fn is_issuer(text: &str) -> bool {
     let private = host == "localhost"
         || host == "127.0.0.1"
         || host == "[::1]"
-        || host.ends_with(".svc")
-        || host.ends_with(".svc.cluster.local");
+        || host.strip_suffix(".cluster.local").unwrap_or(host).rsplit('.').next() == Some("svc");
     (url.scheme() == "https" || (url.scheme() == "http" && private))
         && url.query().is_none()
         && url.fragment().is_none()

@@ -1,6 +1,7 @@
 //! What a schedule's fields must be to each other, and in themselves beyond the schema.
 
 use jiff::Timestamp;
+use jiff::tz::TimeZone;
 use todo_recurrence::placeholder::Template;
 use todo_recurrence::span::Span;
 use todo_recurrence::{self as recurrence, Cron, Schedule, ScheduleSpec, SpecError, zone};
@@ -12,12 +13,14 @@ use crate::yaml::path;
 
 /// The longest span that a schedule's fields take: ten years of days.
 const LONGEST: Span = Span::days(3660);
+/// The longest time between a reminder and what it is a reminder of.
+const LONGEST_REMINDER: Span = Span::days(366);
 
 impl RecurringSchedule {
     /// What the schema does not say: the CEL rules, and what CEL cannot say.
     pub(crate) fn rules(&self, problems: &mut Vec<Problem>) {
         let spec = &self.spec;
-        if spec.user.trim().is_empty() || spec.user.contains(char::is_control) {
+        if is_blank_or_has_control(&spec.user) {
             let message = format!(
                 "{} is nobody; allowed: the sub of a person's tokens",
                 quoted(&spec.user)
@@ -78,6 +81,18 @@ fn when(spec: &RecurringScheduleSpec, created: Option<Timestamp>, problems: &mut
     // Without a cluster there is no time of creation yet. An early one finds the rule's mistakes, and does not mistake
     // a schedule that has ended for one that never was.
     let anchor = created.unwrap_or_else(|| Timestamp::constant(946_684_800, 0));
+    for (name, text, parse) in [
+        ("start", &spec.start, recurrence::parse_start as fn(&str) -> _),
+        ("end", &spec.end, recurrence::parse_end),
+    ] {
+        if let Some((text, Err(error))) = text.as_ref().map(|text| (text, parse(text))) {
+            problems.push(Problem::new(
+                format!("spec.{name}"),
+                format!("{} is no day; {}", quoted(text), error.message),
+            ));
+            return;
+        }
+    }
     if let Err(error) = spec.recurrence().and_then(|when| Schedule::new(&when, anchor)) {
         problems.push(Problem::new(path_of(error.field), error.message));
     }
@@ -104,25 +119,36 @@ pub(super) fn cron(expression: &str, time_zone: &str, at: &str, problems: &mut V
 
 fn template(template: &TaskTemplate, problems: &mut Vec<Problem>) {
     let at = "spec.template";
-    if template.title.trim().is_empty() {
-        problems.push(Problem::new(
-            format!("{at}.title"),
-            "it is blank; allowed: 1 to 500 characters",
-        ));
-    }
-    for (name, text) in [
-        ("title", Some(&template.title)),
-        ("description", template.description.as_ref()),
-    ] {
-        if let Some(Err(message)) = text.map(|text| Template::parse(text)) {
-            problems.push(Problem::new(format!("{at}.{name}"), message));
+    title(&template.title, problems);
+    if let Some(description) = &template.description {
+        if let Err(message) = Template::parse(description) {
+            problems.push(Problem::new(format!("{at}.description"), message));
+        } else if description.contains('\0') {
+            problems.push(Problem::new(
+                format!("{at}.description"),
+                "it holds the character U+0000; leave it out",
+            ));
         }
     }
+    if let Some(category) = &template.category
+        && is_blank_or_has_control(category)
+    {
+        let message = format!(
+            "{} is not a category; allowed: 1 to 100 characters, not blank, on one line",
+            quoted(category)
+        );
+        problems.push(Problem::new(format!("{at}.category"), message));
+    }
+    let tags: Vec<String> = template.tags.iter().map(|tag| tag.trim().to_lowercase()).collect();
     for (index, tag) in template.tags.iter().enumerate() {
         let here = path::item(&format!("{at}.tags"), index);
-        if tag.trim().is_empty() {
-            problems.push(Problem::new(here, "it is blank; allowed: 1 to 50 characters"));
-        } else if template.tags[..index].contains(tag) {
+        if is_blank_or_has_control(tag) {
+            let message = format!(
+                "{} is not a tag; allowed: 1 to 50 characters, not blank, on one line",
+                quoted(tag)
+            );
+            problems.push(Problem::new(here, message));
+        } else if tags[..index].contains(&tags[index]) {
             problems.push(Problem::new(
                 here,
                 format!("{} is there twice; keep one of them", quoted(tag)),
@@ -130,12 +156,39 @@ fn template(template: &TaskTemplate, problems: &mut Vec<Problem>) {
         }
     }
     if let Some(due_in) = template.due_in.filter(|due_in| *due_in > LONGEST) {
-        problems.push(Problem::new(
-            format!("{at}.dueIn"),
-            format!("{due_in} is out of range; allowed: up to {LONGEST}"),
-        ));
+        let message = format!("{due_in} is out of range; allowed: up to {LONGEST}");
+        problems.push(Problem::new(format!("{at}.dueIn"), message));
     }
     reminders(template, problems);
+}
+
+fn title(title: &str, problems: &mut Vec<Problem>) {
+    let at = "spec.template.title";
+    if is_blank_or_has_control(title) {
+        let message = format!(
+            "{} is not a title; allowed: 1 to 500 characters, not blank, on one line",
+            quoted(title)
+        );
+        problems.push(Problem::new(at, message));
+        return;
+    }
+    match Template::parse(title) {
+        Err(message) => problems.push(Problem::new(at, message)),
+        Ok(template) => {
+            // A Wednesday in September: no date is longer in English.
+            let long_day = jiff::civil::date(2026, 9, 30).at(20, 30, 0, 0).to_zoned(TimeZone::UTC);
+            let shown = long_day.map_or(0, |day| template.render(&day, 1_000_000).chars().count());
+            if shown > 500 {
+                let message =
+                    format!("with its placeholders filled in it has {shown} characters; allowed: 1 to 500 characters");
+                problems.push(Problem::new(at, message));
+            }
+        }
+    }
+}
+
+fn is_blank_or_has_control(text: &str) -> bool {
+    text.trim().is_empty() || text.contains(char::is_control)
 }
 
 /// A reminder before the occurrence would be due before its task exists.
@@ -150,7 +203,10 @@ fn reminders(template: &TaskTemplate, problems: &mut Vec<Problem>) {
     };
     for (index, reminder) in template.reminders.iter().enumerate() {
         let here = path::field(&path::item(at, index), "before");
-        if reminder.before > due_in {
+        if reminder.before > LONGEST_REMINDER {
+            let message = format!("{} is out of range; allowed: up to {LONGEST_REMINDER}", reminder.before);
+            problems.push(Problem::new(here, message));
+        } else if reminder.before > due_in {
             let before = reminder.before;
             let message =
                 format!("{before} before the due time is before the task exists; allowed: at most dueIn, {due_in}");

@@ -1,10 +1,12 @@
 //! `todo postgres`: the private PostgreSQL alone, in the foreground, for tools that need a database.
 
 use std::io::Write;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
+use sqlx::migrate::Migrator;
+use sqlx::{Connection, PgConnection};
 use tokio::io::AsyncReadExt;
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -15,9 +17,9 @@ use super::{Options, PrivatePostgres, Source};
 /// Prints the URL as the first line on standard output when the server answers, and runs until Ctrl-C or SIGTERM.
 #[derive(Args, Clone, Debug)]
 pub(crate) struct PostgresCommand {
-    /// Folder to keep data in; made when it is missing
+    /// Folder to keep data in; made when it is missing [default: one that is removed at the end]
     #[arg(long, value_name = "DIR")]
-    data_dir: PathBuf,
+    data_dir: Option<PathBuf>,
 
     /// TCP port on 127.0.0.1 [default: a free one]
     #[arg(long)]
@@ -30,6 +32,10 @@ pub(crate) struct PostgresCommand {
     /// Stop when standard input ends, so that a tool that holds it open cannot leave a server behind
     #[arg(long)]
     stop_with_stdin: bool,
+
+    /// Apply the SQL migrations in this folder before the URL is printed
+    #[arg(long, value_name = "DIR")]
+    migrations: Option<PathBuf>,
 
     #[command(flatten)]
     binaries: BinariesArgs,
@@ -51,8 +57,19 @@ pub(crate) struct BinariesArgs {
 
 /// Runs the command until it is told to stop.
 pub(crate) async fn run(command: PostgresCommand) -> Result<()> {
+    if let Some(folder) = &command.data_dir {
+        return serve(&command, folder).await;
+    }
+    let folder = tempfile::Builder::new()
+        .prefix("todo-postgres-")
+        .tempdir()
+        .context("cannot make a temporary folder")?;
+    serve(&command, folder.path()).await
+}
+
+async fn serve(command: &PostgresCommand, data_dir: &Path) -> Result<()> {
     let options = Options {
-        source: command.binaries.source,
+        source: command.binaries.source.clone(),
         port: command.port,
         fast_unsafe: command.fast_unsafe,
     };
@@ -69,9 +86,15 @@ pub(crate) async fn run(command: PostgresCommand) -> Result<()> {
 
     let progress = |line: &str| eprintln!("{line}");
     let mut postgres = tokio::select! {
-        started = PrivatePostgres::start(&command.data_dir, &options, &progress) => started?,
+        started = PrivatePostgres::start(data_dir, &options, &progress) => started?,
         () = &mut told_to_stop => return Ok(()),
     };
+    if let Some(folder) = &command.migrations
+        && let Err(error) = migrate(postgres.url(), folder).await
+    {
+        postgres.stop().await?;
+        return Err(error);
+    }
     println!("{}", postgres.url());
     std::io::stdout().flush()?;
     eprintln!("PostgreSQL {} is ready", postgres.version());
@@ -80,6 +103,18 @@ pub(crate) async fn run(command: PostgresCommand) -> Result<()> {
         () = &mut told_to_stop => postgres.stop().await,
         reason = postgres.ended() => Err(reason),
     }
+}
+
+/// Brings an empty database to the schema of the files in `folder`. Read now and not when this program was built, so
+/// that a program from before a change of the schema can still serve the tools that build the next one.
+async fn migrate(url: &str, folder: &Path) -> Result<()> {
+    let migrator = Migrator::new(folder)
+        .await
+        .with_context(|| format!("cannot read the migrations in {}", folder.display()))?;
+    let mut connection = PgConnection::connect(url).await?;
+    migrator.run(&mut connection).await?;
+    connection.close().await?;
+    Ok(())
 }
 
 /// Completes at the end of standard input, whatever comes before it.

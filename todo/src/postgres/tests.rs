@@ -42,7 +42,7 @@ async fn data_is_there_after_a_stop_and_a_second_start_is_quick() {
 
     let began = Instant::now();
     let second = start(&data).await.unwrap();
-    assert!(began.elapsed() < Duration::from_secs(1), "{:?}", began.elapsed());
+    assert!(began.elapsed() < Duration::from_secs(2), "{:?}", began.elapsed());
     execute(second.url(), "INSERT INTO kept VALUES (1)").await.unwrap();
     second.stop().await.unwrap();
 }

@@ -16,16 +16,18 @@ mod generate;
 pub mod manifest;
 pub mod platform;
 mod quantity;
+mod scalar;
 pub mod schedule;
 mod schema;
 pub mod settings;
 mod validate;
+mod words;
 mod yaml;
 
 pub use generate::crd_yaml;
 pub use manifest::{Manifest, ManifestError};
-pub use platform::{TodoPlatform, TodoPlatformSpec};
-pub use schedule::{RecurringSchedule, RecurringScheduleSpec};
+pub use platform::{LogFormat, TodoPlatform, TodoPlatformSpec};
+pub use schedule::{CatchUpPolicy, MonthEnd, Overlap, Priority, RecurringSchedule, RecurringScheduleSpec};
 pub use settings::{ApiSettings, AuthSettings, Role, Settings};
 pub use validate::Problem;
 

@@ -12,8 +12,9 @@ use serde_json::Value;
 
 use crate::platform::{TodoPlatform, TodoPlatformSpec};
 use crate::schedule::RecurringSchedule;
-use crate::schema::{self, nearest, quoted};
+use crate::schema;
 use crate::validate::Problem;
+use crate::words::{nearest, quoted};
 use crate::yaml::{self, Document, Position};
 
 /// The largest file that is read, in bytes.

@@ -210,16 +210,13 @@ fn notes(spec: &TodoPlatformSpec) -> Vec<String> {
         "a secret is made and kept in the data folder",
     );
     note(spec.api.ingress.is_some(), "api.ingress", "use --listen");
-    let api_sized = spec.api.replicas.is_some_and(|replicas| replicas != 1) || spec.api.autoscaling.is_some();
+    let one_process = "one process serves";
     note(
-        api_sized,
-        if spec.api.autoscaling.is_some() {
-            "api.autoscaling"
-        } else {
-            "api.replicas"
-        },
-        "one process serves",
+        spec.api.replicas.is_some_and(|replicas| replicas != 1),
+        "api.replicas",
+        one_process,
     );
+    note(spec.api.autoscaling.is_some(), "api.autoscaling", one_process);
     note(
         spec.api.resources.is_some(),
         "api.resources",

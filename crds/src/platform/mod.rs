@@ -2,8 +2,8 @@
 //!
 //! Here are the fields, their defaults, their bounds and the CEL rules that tie fields together: all that ends up in
 //! the CRD. What CEL cannot say is in `validate`; what the fields mean for a process is in `settings`.
-//! Larger parts have a file each: `kafka` (events), `workload` (replicas and resources of the API and the workers),
-//! `status` (what the operator writes).
+//! Larger parts have a file each: `kafka` (events), `services` (Dapr, mail, push), `workload` (replicas and resources of
+//! the API and the workers), `operations` (upgrades, metrics, logs), `status` (what the operator writes).
 
 #![allow(clippy::duplicated_attributes, reason = "each printer column has a name and a type")]
 #![allow(
@@ -12,11 +12,18 @@
 )]
 
 mod kafka;
+mod operations;
+mod services;
 mod status;
 mod workload;
 
 pub use kafka::{
     ClusterRef, ExternalKafka, KafkaSpec, KafkaUser, Sasl, SaslMechanism, StrimziKafka, Topic, TopicSpec, TopicsSpec,
+};
+pub use operations::{LogFormat, MaintenanceWindow, ObservabilitySpec, UpgradeSpec, UpgradeStrategy};
+pub(crate) use services::ADDRESS_PATTERN;
+pub use services::{
+    DaprSpec, Email, NotificationsSpec, PostgresqlStore, RedisStore, Smtp, StateStore, Tracing, WebPush,
 };
 pub use status::{ComponentStatus, Endpoints, Phase, TodoPlatformStatus, TopicStatus, VersionStatus};
 pub use workload::{
@@ -27,9 +34,8 @@ pub use workload::{
 use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
-use todo_recurrence::span::Span;
 
-use crate::schema::{NAME_PATTERN, span_schema};
+use crate::schema::NAME_PATTERN;
 
 /// A semantic version without build metadata, which an image's tag cannot hold.
 pub(crate) const VERSION_PATTERN: &str =
@@ -42,8 +48,6 @@ pub(crate) const DIGEST_PATTERN: &str = "^sha256:[a-f0-9]{64}$";
 pub(crate) const KEY_PATTERN: &str = "^[-._a-zA-Z0-9]+$";
 /// The beginning of an issuer.
 pub(crate) const URL_PATTERN: &str = "^https?://";
-/// A mail address, roughly: the mail server decides.
-pub(crate) const ADDRESS_PATTERN: &str = r"^[^@\s]+@[^@\s]+$";
 
 /// A task-management platform: the task API, the workers behind it, the events between them, and where data lives.
 #[derive(CustomResource, KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
@@ -259,64 +263,6 @@ impl Default for PoolSpec {
     }
 }
 
-/// The Dapr sidecar's building blocks.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct DaprSpec {
-    /// The state store behind Dapr's state API.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(transform = crate::schema::own_words)]
-    pub state_store: Option<StateStore>,
-
-    /// Traces of what passes through the sidecars.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(transform = crate::schema::own_words)]
-    pub tracing: Option<Tracing>,
-}
-
-/// The state store behind Dapr's state API: exactly one of the two.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("has(self.redis) != has(self.postgresql)")
-    .message("give exactly one of redis, postgresql"))]
-pub struct StateStore {
-    /// A Redis that exists.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(transform = crate::schema::own_words)]
-    pub redis: Option<RedisStore>,
-
-    /// The platform's own database.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(transform = crate::schema::own_words)]
-    pub postgresql: Option<PostgresqlStore>,
-}
-
-/// A Redis that exists.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct RedisStore {
-    /// The Secret's key that holds "host:port".
-    pub host_secret_ref: SecretKeyRef,
-
-    /// The Secret's key that holds the password.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(transform = crate::schema::own_words)]
-    pub password_secret_ref: Option<SecretKeyRef>,
-}
-
-/// The platform's own database as the state store. It has no fields yet.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-pub struct PostgresqlStore {}
-
-/// Where traces go.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct Tracing {
-    /// "host:port" of an OTLP collector that speaks gRPC.
-    #[schemars(length(min = 1, max = 253))]
-    pub otlp_endpoint: String,
-}
-
 /// Who may call the API.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
@@ -345,163 +291,6 @@ pub struct Oidc {
     /// What the tokens' `aud` must contain.
     #[schemars(length(min = 1, max = 255))]
     pub audience: String,
-}
-
-/// How people are reached beyond the feed inside the API.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct NotificationsSpec {
-    /// Push messages to browsers.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(transform = crate::schema::own_words)]
-    pub web_push: Option<WebPush>,
-
-    /// Mail.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(transform = crate::schema::own_words)]
-    pub email: Option<Email>,
-}
-
-/// Push messages to browsers (RFC 8030, VAPID RFC 8292).
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct WebPush {
-    /// The Secret with the keys `private` and `public` of the VAPID pair, and `subject`.
-    pub vapid_secret_ref: SecretRef,
-}
-
-/// Mail.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct Email {
-    /// The server that takes it.
-    pub smtp: Smtp,
-}
-
-/// The server that takes mail.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct Smtp {
-    /// The Secret's key that holds the URL: `smtp://user:password@host:587`, or `smtps://…`
-    pub url_secret_ref: SecretKeyRef,
-
-    /// The sender's address.
-    #[schemars(length(min = 3, max = 320), regex(pattern = ADDRESS_PATTERN))]
-    pub from: String,
-}
-
-/// How a new version is rolled out.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct UpgradeSpec {
-    /// Whether a changed `version` rolls out by itself, or waits for a person's approval.
-    #[serde(default)]
-    pub strategy: UpgradeStrategy,
-
-    /// Whether a version that does not become ready is taken back.
-    #[serde(default = "UpgradeSpec::default_auto_rollback")]
-    pub auto_rollback: bool,
-
-    /// How long a component must be ready before the next one follows, for example "2m".
-    #[serde(default = "UpgradeSpec::default_soak")]
-    #[schemars(schema_with = "span_schema")]
-    pub soak: Span,
-
-    /// How long one component may take to become ready, for example "20m".
-    #[serde(default = "UpgradeSpec::default_timeout")]
-    #[schemars(schema_with = "span_schema")]
-    pub timeout: Span,
-
-    /// When roll-outs may begin. Without it: at any time.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(transform = crate::schema::own_words)]
-    pub maintenance_window: Option<MaintenanceWindow>,
-}
-
-impl UpgradeSpec {
-    fn default_auto_rollback() -> bool {
-        true
-    }
-
-    fn default_soak() -> Span {
-        Span::minutes(2)
-    }
-
-    fn default_timeout() -> Span {
-        Span::minutes(20)
-    }
-}
-
-impl Default for UpgradeSpec {
-    fn default() -> Self {
-        Self {
-            strategy: UpgradeStrategy::default(),
-            auto_rollback: Self::default_auto_rollback(),
-            soak: Self::default_soak(),
-            timeout: Self::default_timeout(),
-            maintenance_window: None,
-        }
-    }
-}
-
-/// Whether a changed version rolls out by itself.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum UpgradeStrategy {
-    /// It does.
-    #[default]
-    Automatic,
-    /// It waits for approval.
-    Manual,
-}
-
-/// When roll-outs may begin.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct MaintenanceWindow {
-    /// When the window opens, as a cron expression of five fields.
-    #[schemars(length(min = 1, max = 256))]
-    pub cron: String,
-
-    /// How long it stays open, for example "4h".
-    #[schemars(schema_with = "span_schema")]
-    pub duration: Span,
-
-    /// The IANA time zone that `cron` is read in.
-    #[serde(default = "crate::default_time_zone")]
-    #[schemars(length(min = 1, max = 64))]
-    pub time_zone: String,
-}
-
-/// Metrics, alerts, dashboards and logs.
-#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
-#[serde(rename_all = "camelCase")]
-pub struct ObservabilitySpec {
-    /// Whether to make a `PodMonitor` for the Prometheus operator.
-    #[serde(default)]
-    pub pod_monitor: bool,
-
-    /// Whether to make a `PrometheusRule` with the platform's alerts.
-    #[serde(default)]
-    pub alerts: bool,
-
-    /// Whether to make a `ConfigMap` with Grafana dashboards.
-    #[serde(default)]
-    pub dashboards: bool,
-
-    /// How log lines look. Without it: text on a terminal, JSON elsewhere.
-    #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(transform = crate::schema::own_words)]
-    pub log_format: Option<LogFormat>,
-}
-
-/// How log lines look.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Copy, Debug, PartialEq, Eq)]
-#[serde(rename_all = "camelCase")]
-pub enum LogFormat {
-    /// For people.
-    Text,
-    /// One JSON object per line.
-    Json,
 }
 
 /// A Secret in the resource's own namespace.

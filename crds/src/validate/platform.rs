@@ -9,8 +9,8 @@ use crate::platform::{
     AuthSpec, DaprSpec, DatabaseSpec, ExternalKafka, KafkaSpec, Resources, SaslMechanism, TodoPlatform, UpgradeSpec,
 };
 use crate::quantity::thousandths;
-use crate::schema::quoted;
 use crate::settings::Role;
+use crate::words::quoted;
 
 const REPLICAS_OR_AUTOSCALING: &str =
     "replicas and autoscaling at once: the autoscaler owns the number; give one of them";

@@ -8,7 +8,7 @@ use todo_recurrence::{self as recurrence, Cron, Schedule, ScheduleSpec, SpecErro
 
 use super::{Problem, given};
 use crate::schedule::{MonthEnd, RecurringSchedule, RecurringScheduleSpec, TaskTemplate};
-use crate::schema::quoted;
+use crate::words::quoted;
 use crate::yaml::path;
 
 /// The longest span that a schedule's fields take: ten years of days.

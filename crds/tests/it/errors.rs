@@ -377,3 +377,32 @@ fn what_a_cluster_prints_loads_again() {
         ]
     );
 }
+
+#[test]
+fn line_ends_and_a_byte_order_mark_change_no_line() {
+    let text = GOOD.replace("  paused: false", "  pausd: false");
+    let windows = format!("\u{feff}{}", text.replace('\n', "\r\n"));
+    assert_eq!(errors(&windows), errors(&text));
+    assert_eq!(
+        errors(&format!("\u{feff}{}", GOOD.replace('\n', "\r\n"))),
+        [] as [&str; 0]
+    );
+}
+
+#[test]
+fn a_field_without_a_value_is_an_absent_field() {
+    assert_eq!(
+        broken("  paused: false", "  kafka:\n  database:\n  paused: ~"),
+        [] as [&str; 0]
+    );
+    assert_eq!(
+        broken("  user: alice", "  user:"),
+        [
+            "todo.yaml:16:3: spec.user: missing; it is required: Whose tasks these are: the `sub` of that person's tokens"
+        ]
+    );
+    assert_eq!(
+        broken("      - before: 30m", "      -"),
+        ["todo.yaml:25:8: spec.template.reminders[0]: nothing does not belong here; allowed: the fields before"]
+    );
+}

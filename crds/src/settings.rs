@@ -5,7 +5,6 @@
 //! be found out later.
 
 use std::fmt;
-use std::str::FromStr;
 
 use kube::ResourceExt as _;
 
@@ -118,17 +117,6 @@ impl Role {
 impl fmt::Display for Role {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.write_str(self.as_str())
-    }
-}
-
-impl FromStr for Role {
-    type Err = String;
-
-    fn from_str(text: &str) -> Result<Self, Self::Err> {
-        Self::ALL.into_iter().find(|role| role.as_str() == text).ok_or_else(|| {
-            let allowed = Self::ALL.map(Self::as_str).join(", ");
-            format!("\"{text}\" is not a worker role; allowed: {allowed}")
-        })
     }
 }
 

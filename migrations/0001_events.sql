@@ -9,11 +9,11 @@
 -- Why the outbox has an `xid`. A sequence alone loses events: transaction A takes number 10, B takes 11
 -- and commits, the reader moves past 11, A commits, and nobody ever reads 10. A reader that takes only
 -- rows below `pg_snapshot_xmin(pg_current_snapshot())` sees no transaction that still runs, nor one
--- that started after it, and so may step over what it has read. The price: one long transaction holds
--- the whole outbox back, which `todo_outbox_oldest_age_seconds` shows.
+-- that started after it, and so may step over what it has read. The price: one long transaction, in any
+-- database of the cluster, holds the whole outbox back, which `todo_outbox_oldest_age_seconds` shows.
 --
 -- Why nothing marks a row as published. An UPDATE for each event doubles the writes and leaves a dead
--- tuple for each; the reader's place is one row in `relay_cursor`. Rows leave by whole partitions.
+-- tuple for each; a reader's place is one row in `relay_cursor`. Rows leave by whole partitions.
 --
 -- Why there are DEFAULT partitions. A missing partition must never fail a user's write. Rows that land
 -- there are read like any others, and are swept one by one when they are old.
@@ -87,6 +87,23 @@ BEGIN
 END
 $$;
 
+-- What every transaction that changes an existing task begins with, before it writes or locks anything:
+-- it makes the order of transaction ids the order of the task's versions. The docs of `outbox` in the
+-- crate `todo-events` say why a row lock alone does not. Held to the end of the transaction.
+--
+--     SELECT task.*
+--     FROM lock_subject($1) AS held(id)
+--     CROSS JOIN LATERAL (SELECT * FROM tasks WHERE tasks.id = held.id FOR UPDATE) AS task
+CREATE FUNCTION lock_subject(subject uuid) RETURNS uuid
+LANGUAGE plpgsql
+VOLATILE
+AS $$
+BEGIN
+    PERFORM pg_advisory_xact_lock(hashtextextended($1::text, 0));
+    RETURN $1;
+END
+$$;
+
 -- One row for each event that a consumer has applied, written in the transaction of the effect.
 -- UUIDv7 sorts by time, so a range of ids is a day, and an old day is dropped whole.
 CREATE TABLE inbox (
@@ -101,20 +118,29 @@ CREATE TABLE inbox_default PARTITION OF inbox DEFAULT;
 
 COMMENT ON TABLE inbox IS 'Which consumer has applied which event. Never in dead_letters at the same time.';
 
--- How far the relay got. Its row lock is what makes one relay out of many the active one.
+-- How far each relay got: one row for each consumer that is fed here in the process, one for a broker. A
+-- consumer that is switched off keeps its place, and finds all that happened meanwhile when it is back.
+-- The row's lock is what makes one relay out of many the active one.
 CREATE TABLE relay_cursor (
-    name          text        NOT NULL,
-    xid           xid8        NOT NULL,
-    seq           bigint      NOT NULL,
-    -- Events older than this may have been dropped, so nothing can be rebuilt from before it.
-    retained_from timestamptz,
-    updated_at    timestamptz NOT NULL DEFAULT now(),
+    name       text        NOT NULL,
+    xid        xid8        NOT NULL DEFAULT '0',
+    seq        bigint      NOT NULL DEFAULT 0,
+    updated_at timestamptz NOT NULL DEFAULT now(),
 
     CONSTRAINT relay_cursor_pkey PRIMARY KEY (name)
 );
 
-INSERT INTO relay_cursor (name, xid, seq)
-VALUES ('outbox', '0', 0);
+-- From when on the outbox is whole: what is older may have been dropped, so nothing can be rebuilt from
+-- before it. One row; null while nothing has been dropped.
+CREATE TABLE outbox_retained (
+    only_row      boolean     NOT NULL DEFAULT true,
+    retained_from timestamptz,
+
+    CONSTRAINT outbox_retained_pkey PRIMARY KEY (only_row),
+    CONSTRAINT outbox_retained_one_row CHECK (only_row)
+);
+
+INSERT INTO outbox_retained DEFAULT VALUES;
 
 -- Events that a consumer could not apply, and those of the same task that wait behind one.
 CREATE TABLE dead_letters (

@@ -159,7 +159,10 @@ pub fn schemas() -> Vec<(String, String)> {
         .into_iter()
         .map(|event_type| {
             let mut schema = schemars::schema_for!(CloudEvent).to_value();
-            schema["$id"] = json!(format!("https://todoplatform.dev/schemas/{}.json", event_type.cloud_type()));
+            schema["$id"] = json!(format!(
+                "https://todoplatform.dev/schemas/{}.json",
+                event_type.cloud_type()
+            ));
             schema["title"] = json!(event_type.cloud_type());
             schema["properties"]["type"]["const"] = json!(event_type.cloud_type());
             schema["$defs"]["EventData"]["properties"]["event_type"] =

@@ -2,6 +2,8 @@
 
 use jiff::Timestamp;
 
+use crate::bus::BusError;
+
 /// Why an operation on events failed.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
@@ -14,6 +16,9 @@ pub enum Error {
     /// A stored or received event does not have the shape of one.
     #[error("malformed event: {0}")]
     Malformed(String),
+    /// The bus did not settle a batch.
+    #[error(transparent)]
+    Bus(#[from] BusError),
     /// The events that a rebuild needs may have been dropped.
     #[error("cannot rebuild from {since}: events before {retained_from} are no longer kept")]
     NotRetained {

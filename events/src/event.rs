@@ -79,11 +79,9 @@ impl EventType {
     /// Where an event of this type is published. A consumer of several of them gets it once.
     pub const fn topics(self) -> &'static [Topic] {
         match self {
-            Self::Created
-            | Self::Updated
-            | Self::Completed
-            | Self::Deleted
-            | Self::RecurringSpawn => &[Topic::TaskEvents, Topic::TaskUpdates],
+            Self::Created | Self::Updated | Self::Completed | Self::Deleted | Self::RecurringSpawn => {
+                &[Topic::TaskEvents, Topic::TaskUpdates]
+            }
             Self::Reminder => &[Topic::Reminders],
         }
     }
@@ -188,14 +186,8 @@ mod tests {
     #[test]
     fn every_type_is_read_back_by_its_name() {
         for event_type in EventType::ALL {
-            assert_eq!(
-                event_type.as_str().parse::<EventType>().unwrap(),
-                event_type
-            );
-            assert_eq!(
-                serde_json::to_value(event_type).unwrap(),
-                event_type.as_str()
-            );
+            assert_eq!(event_type.as_str().parse::<EventType>().unwrap(), event_type);
+            assert_eq!(serde_json::to_value(event_type).unwrap(), event_type.as_str());
         }
         assert!("exploded".parse::<EventType>().is_err());
     }
@@ -206,10 +198,6 @@ mod tests {
         cloud_types.sort_unstable();
         cloud_types.dedup();
         assert_eq!(cloud_types.len(), EventType::ALL.len());
-        assert!(
-            EventType::ALL
-                .iter()
-                .all(|event_type| !event_type.topics().is_empty())
-        );
+        assert!(EventType::ALL.iter().all(|event_type| !event_type.topics().is_empty()));
     }
 }

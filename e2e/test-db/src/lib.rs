@@ -42,11 +42,7 @@ impl TestDb {
         let template = template(&admin).await;
         let name = format!("test_{}", Uuid::now_v7().simple());
         let mut connection = connect(&admin).await;
-        execute(
-            &mut connection,
-            format!("CREATE DATABASE {name} TEMPLATE {template}"),
-        )
-        .await;
+        execute(&mut connection, format!("CREATE DATABASE {name} TEMPLATE {template}")).await;
         connection
             .close()
             .await
@@ -59,25 +55,21 @@ impl TestDb {
             .connect_with(options)
             .await
             .expect("connecting to the test's database");
-        Self {
-            pool,
-            url,
-            name,
-            admin,
-        }
+        Self { pool, url, name, admin }
     }
 
     /// This database's URL with server settings for each session, such as `[("lock_timeout", "1s")]`.
     pub fn url_for(&self, settings: &[(&str, &str)]) -> String {
-        let mut url = self.url.clone();
-        for (key, value) in settings {
-            url.push(if url.contains('?') { '&' } else { '?' });
-            url.push_str(&format!("options[{key}]={value}"));
-        }
-        url
+        settings.iter().fold(self.url.clone(), |url, (key, value)| {
+            let separator = if url.contains('?') { '&' } else { '?' };
+            format!("{url}{separator}options[{key}]={value}")
+        })
     }
 
     /// Another pool on the same database, as another process would have.
+    ///
+    /// # Panics
+    /// When the database does not answer.
     pub async fn another_pool(&self, max_connections: u32) -> PgPool {
         PgPoolOptions::new()
             .max_connections(max_connections)
@@ -95,14 +87,10 @@ impl Drop for TestDb {
         let admin = self.admin.clone();
         let statement = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
         let dropping = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread()
-                .enable_all()
-                .build()?;
+            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
             runtime.block_on(async {
                 let mut connection = admin.connect().await?;
-                sqlx::query(AssertSqlSafe(statement))
-                    .execute(&mut connection)
-                    .await?;
+                sqlx::query(AssertSqlSafe(statement)).execute(&mut connection).await?;
                 connection.close().await?;
                 anyhow::Ok(())
             })
@@ -115,7 +103,9 @@ impl Drop for TestDb {
 
 fn admin_options() -> PgConnectOptions {
     let url = std::env::var(URL_VARIABLE).unwrap_or_else(|_| {
-        panic!("{URL_VARIABLE} is not set: this test needs PostgreSQL. `cargo xtask test` starts one and runs all tests")
+        panic!(
+            "{URL_VARIABLE} is not set: this test needs PostgreSQL. `cargo xtask test` starts one and runs all tests"
+        )
     });
     url.parse()
         .unwrap_or_else(|error| panic!("{URL_VARIABLE} is not a PostgreSQL URL: {error}"))
@@ -142,9 +132,7 @@ async fn template(admin: &PgConnectOptions) -> &'static str {
 
 async fn make_template(admin: &PgConnectOptions) -> String {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../migrations");
-    let migrator = Migrator::new(folder.as_path())
-        .await
-        .expect("reading the migrations");
+    let migrator = Migrator::new(folder.as_path()).await.expect("reading the migrations");
     let checksums: Vec<u8> = migrator
         .iter()
         .flat_map(|migration| migration.checksum.to_vec())
@@ -161,29 +149,18 @@ async fn make_template(admin: &PgConnectOptions) -> String {
         .await
         .expect("locking the template");
     // The mark is set last, so a database of this name without it is one whose migration was interrupted.
-    let ready: bool = sqlx::query_scalar(
-        "SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1 AND datistemplate)",
-    )
-    .bind(&name)
-    .fetch_one(&mut connection)
-    .await
-    .expect("looking for the template");
+    let ready: bool =
+        sqlx::query_scalar("SELECT EXISTS (SELECT FROM pg_database WHERE datname = $1 AND datistemplate)")
+            .bind(&name)
+            .fetch_one(&mut connection)
+            .await
+            .expect("looking for the template");
     if !ready {
-        execute(
-            &mut connection,
-            format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)"),
-        )
-        .await;
+        execute(&mut connection, format!("DROP DATABASE IF EXISTS {name} WITH (FORCE)")).await;
         execute(&mut connection, format!("CREATE DATABASE {name}")).await;
         let mut fresh = connect(&admin.clone().database(&name)).await;
-        migrator
-            .run(&mut fresh)
-            .await
-            .expect("applying the migrations");
-        fresh
-            .close()
-            .await
-            .expect("closing the template's connection");
+        migrator.run(&mut fresh).await.expect("applying the migrations");
+        fresh.close().await.expect("closing the template's connection");
         // A template that somebody is connected to cannot be copied.
         execute(
             &mut connection,

@@ -1,0 +1,211 @@
+//! The relay: reads the outbox in commit order and publishes it on the bus.
+//!
+//! One pass is one transaction: it takes the cursor's row lock, reads a batch after the cursor, publishes
+//! it, moves the cursor, commits. Any number of relays may run on one cursor, in any number of processes:
+//! one has the lock, the others look again later, and one of them goes on when it is gone. A relay that
+//! dies between publishing and committing has published events that will be published again; the inbox
+//! removes them.
+//!
+//! Why there is a cursor for each consumer on a [`crate::LocalBus`], and not one for all: processes run
+//! different roles. With one cursor, the process that has the lock would move it past events that only
+//! another process has the consumer for. So also no consumer waits for a slower one. A broker keeps its
+//! consumers' places itself, so a bus to one has a single cursor.
+//!
+//! The relay never gives up. A pass that fails is logged, and tried again after a while.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use sqlx::PgPool;
+use tokio::time::Instant;
+use tokio_util::sync::CancellationToken;
+
+use crate::backoff::Backoff;
+use crate::bus::Bus;
+use crate::waker::{Channel, Waker};
+use crate::{Error, dead_letters, outbox};
+
+/// How often the number of dead letters is measured.
+const MEASURE_EVERY: Duration = Duration::from_secs(15);
+
+/// How a relay works.
+#[derive(Debug, Clone, Copy)]
+pub struct Settings {
+    /// The most events of one pass.
+    pub batch: u16,
+    /// How often to look when nothing wakes it.
+    pub poll: Duration,
+    /// How often to look while events keep coming: what gathers meanwhile is one batch.
+    pub busy_poll: Duration,
+    /// The wait after a pass that failed.
+    pub backoff: Backoff,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            batch: 1000,
+            poll: Duration::from_secs(1),
+            busy_poll: Duration::from_millis(20),
+            backoff: Backoff::default(),
+        }
+    }
+}
+
+/// What a pass found.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pass {
+    /// Nothing to publish.
+    Idle,
+    /// Another relay is at it.
+    Elsewhere,
+    /// There are events, but a transaction that still runs may precede them.
+    HeldBack,
+    /// This many events were published and the cursor is after them.
+    Published(usize),
+}
+
+/// Publishes the outbox on a bus.
+pub struct Relay {
+    pool: PgPool,
+    cursor: &'static str,
+    registered: AtomicBool,
+    bus: Arc<dyn Bus>,
+    waker: Waker,
+    settings: Settings,
+}
+
+impl Relay {
+    /// A relay from this database to this bus. A pass holds one connection of the pool.
+    ///
+    /// `cursor` names the place that it keeps: the consumer's name for a [`crate::LocalBus`], a name of its
+    /// own for a broker. Under a new name it begins with the oldest event that is kept; what was applied
+    /// before, under another name, the inbox knows.
+    pub fn new(pool: PgPool, cursor: &'static str, bus: Arc<dyn Bus>, waker: Waker, settings: Settings) -> Self {
+        Self {
+            pool,
+            cursor,
+            registered: AtomicBool::new(false),
+            bus,
+            waker,
+            settings,
+        }
+    }
+
+    /// Publishes until `shutdown`, and then to the end of the pass that runs.
+    pub async fn run(&self, shutdown: CancellationToken) {
+        describe_metrics();
+        let mut wakeups = self.waker.subscribe(Channel::Outbox);
+        let held_back = Backoff {
+            first: self.settings.busy_poll,
+            max: self.settings.poll,
+        };
+        let mut in_a_row = 0;
+        let mut measure_at = Instant::now();
+        while !shutdown.is_cancelled() {
+            let pass = self.pass().await;
+            if Instant::now() >= measure_at {
+                measure_at = Instant::now() + MEASURE_EVERY;
+                self.measure().await;
+            }
+            in_a_row = match pass {
+                Ok(Pass::HeldBack) | Err(_) => in_a_row + 1,
+                Ok(_) => 0,
+            };
+            let (pause, woken_early) = match pass {
+                Ok(Pass::Published(events)) if events >= usize::from(self.settings.batch) => continue,
+                Ok(Pass::Published(_)) => (self.settings.busy_poll, false),
+                Ok(Pass::HeldBack) => (held_back.delay(in_a_row), false),
+                Ok(Pass::Elsewhere) => (self.settings.poll, false),
+                Ok(Pass::Idle) => (self.settings.poll, true),
+                Err(error) => {
+                    if !shutdown.is_cancelled() {
+                        tracing::warn!(cursor = self.cursor, %error, failures = in_a_row, "relay pass failed, trying again");
+                    }
+                    (self.settings.backoff.delay(in_a_row), false)
+                }
+            };
+            tokio::select! {
+                () = shutdown.cancelled() => {}
+                () = tokio::time::sleep(pause) => {}
+                () = wakeups.woken(), if woken_early => {}
+            }
+        }
+    }
+
+    /// One pass.
+    pub async fn pass(&self) -> Result<Pass, Error> {
+        let started = Instant::now();
+        if !self.registered.load(Ordering::Relaxed) {
+            outbox::ensure_cursor(&self.pool, self.cursor).await?;
+            self.registered.store(true, Ordering::Relaxed);
+        }
+        // An idle relay takes no lock, and so uses up no transaction id, once a second for ever.
+        let oldest = outbox::oldest_beyond(&self.pool, self.cursor).await?;
+        let age = oldest.map_or(Duration::ZERO, |oldest| {
+            Timestamp::now().duration_since(oldest).try_into().unwrap_or_default()
+        });
+        metrics::gauge!("todo_outbox_oldest_age_seconds", "cursor" => self.cursor).set(age);
+        if oldest.is_none() {
+            return Ok(Pass::Idle);
+        }
+
+        let mut transaction = self.pool.begin().await?;
+        let Some(position) = outbox::try_lock_cursor(&mut transaction, self.cursor).await? else {
+            return Ok(Pass::Elsewhere);
+        };
+        let batch = outbox::read_after(&mut transaction, position, i64::from(self.settings.batch)).await?;
+        let Some(&(last, _)) = batch.last() else {
+            // Here and now, not when the pool gets to it: the next pass must not find the lock taken.
+            transaction.rollback().await?;
+            return Ok(Pass::HeldBack);
+        };
+        let events: Vec<_> = batch.into_iter().map(|(_, event)| event).collect();
+        if let Err(error) = self.bus.publish(&events).await {
+            transaction.rollback().await?;
+            return Err(error.into());
+        }
+        outbox::move_cursor(&mut transaction, self.cursor, last).await?;
+        transaction.commit().await?;
+
+        metrics::counter!("todo_outbox_published_total", "cursor" => self.cursor).increment(events.len() as u64);
+        metrics::histogram!("todo_relay_pass_seconds", "cursor" => self.cursor).record(started.elapsed());
+        Ok(Pass::Published(events.len()))
+    }
+
+    async fn measure(&self) {
+        match dead_letters::count(&self.pool).await {
+            #[allow(
+                clippy::cast_precision_loss,
+                reason = "a gauge is a float, and 2^53 dead letters do not fit a disk"
+            )]
+            Ok(letters) => metrics::gauge!("todo_dead_letters").set(letters as f64),
+            Err(error) => tracing::debug!(%error, "dead letters were not counted"),
+        }
+    }
+}
+
+fn describe_metrics() {
+    use metrics::Unit;
+    metrics::describe_counter!("todo_outbox_published_total", "Events that this relay has published.");
+    metrics::describe_gauge!(
+        "todo_outbox_oldest_age_seconds",
+        Unit::Seconds,
+        "Age of the oldest event beyond the cursor; 0 when there is none."
+    );
+    metrics::describe_histogram!(
+        "todo_relay_pass_seconds",
+        Unit::Seconds,
+        "Duration of passes that published."
+    );
+    metrics::describe_counter!(
+        "todo_consumer_events_total",
+        "Events that a consumer has settled, by outcome."
+    );
+    metrics::describe_gauge!(
+        "todo_dead_letters",
+        "Events that wait in the dead letters, parked ones included."
+    );
+}

@@ -1,0 +1,13 @@
+//! Promises of the events crate, on real PostgreSQL.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod dead_letters;
+mod host;
+mod outbox;
+mod partitions;
+mod relay;
+mod replay;
+mod restore;
+mod support;
+mod waker;

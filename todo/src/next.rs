@@ -26,12 +26,7 @@ pub struct NextArgs {
     schedule: Option<String>,
 
     /// IANA time zone of the schedule
-    #[arg(
-        long,
-        visible_alias = "time-zone",
-        value_name = "ZONE",
-        default_value = "UTC"
-    )]
+    #[arg(long, visible_alias = "time-zone", value_name = "ZONE", default_value = "UTC")]
     tz: String,
 
     /// How many occurrences to show
@@ -56,10 +51,7 @@ pub struct NextArgs {
 }
 
 /// Prints the answer. A schedule that is wrong is one line on standard error and exit code 2.
-#[expect(
-    clippy::needless_pass_by_value,
-    reason = "a subcommand is handed its arguments"
-)]
+#[expect(clippy::needless_pass_by_value, reason = "a subcommand is handed its arguments")]
 pub fn run(args: NextArgs) -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
     let written = if args.stdin {
@@ -76,9 +68,7 @@ pub fn run(args: NextArgs) -> anyhow::Result<ExitCode> {
     match written {
         // The reader has seen enough: `todo next … | head`.
         Err(error) if error.kind() == io::ErrorKind::BrokenPipe => Ok(ExitCode::SUCCESS),
-        written => written
-            .map(|()| ExitCode::SUCCESS)
-            .context("cannot write the answer"),
+        written => written.map(|()| ExitCode::SUCCESS).context("cannot write the answer"),
     }
 }
 
@@ -103,17 +93,10 @@ fn for_people(args: &NextArgs, now: Timestamp) -> anyhow::Result<String> {
     let schedule = Schedule::new(&spec, from)?;
     let occurrences: Vec<Timestamp> = schedule.after(from).take(args.count).collect();
 
-    let mut lines = vec![format!(
-        "{text} in {}",
-        zone.iana_name().unwrap_or(&args.tz)
-    )];
+    let mut lines = vec![format!("{text} in {}", zone.iana_name().unwrap_or(&args.tz))];
     lines.extend(occurrences.iter().map(|&at| {
         let local = at.to_zoned(zone.clone());
-        format!(
-            "{}  {}",
-            local.strftime("%a %Y-%m-%d %H:%M:%S %Z"),
-            until(from, at)
-        )
+        format!("{}  {}", local.strftime("%a %Y-%m-%d %H:%M:%S %Z"), until(from, at))
     }));
     if occurrences.is_empty() {
         lines.push("no occurrence after that".to_owned());
@@ -247,18 +230,13 @@ fn answer(line: &[u8]) -> anyhow::Result<Vec<String>> {
         "count: allowed are 0 to {MOST_OCCURRENCES}"
     );
     let zone = zone::time_zone(&question.tz)?;
-    let from = question
-        .from
-        .map(|text| instant("from", &text, &zone))
-        .transpose()?;
+    let from = question.from.map(|text| instant("from", &text, &zone)).transpose()?;
     let mut spec = match (&question.expr, &question.rrule) {
         (Some(expr), None) => ScheduleSpec {
             cron: Some(expr.to_string()),
             ..ScheduleSpec::default()
         },
-        (None, Some(rrule)) if rrule.contains('\n') => {
-            ScheduleSpec::from_icalendar(rrule, &question.tz)?
-        }
+        (None, Some(rrule)) if rrule.contains('\n') => ScheduleSpec::from_icalendar(rrule, &question.tz)?,
         (None, Some(rrule)) => ScheduleSpec {
             rrule: Some(rrule.to_string()),
             ..ScheduleSpec::default()

@@ -1,0 +1,74 @@
+//! The one binary of the platform: every role is a subcommand of it.
+//!
+//! Here the crates are wired together and nothing is decided: arguments and manifests become settings, settings
+//! become a pool, an API and workers, and signals become a graceful stop. What a task, an event or an instant is, the
+//! crates know.
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+mod database;
+mod declared;
+mod events;
+mod failure;
+mod generate;
+mod logging;
+mod next;
+mod platform;
+mod postgres;
+mod roles;
+mod secret;
+mod token;
+mod up;
+
+/// Todo Platform: tasks, schedules and reminders that are never lost
+#[derive(Parser)]
+#[command(name = "todo", version, propagate_version = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    Up(up::UpCommand),
+    Api(roles::ApiCommand),
+    Worker(roles::WorkerCommand),
+    Migrate(database::MigrateCommand),
+    Token(token::TokenCommand),
+    Next(next::NextArgs),
+    Events(events::EventsCommand),
+    Postgres(postgres::command::PostgresCommand),
+    #[command(hide = true)]
+    Generate(generate::GenerateCommand),
+}
+
+fn main() -> ExitCode {
+    let cli = Cli::parse();
+    // Two providers of cryptography are in the tree; whoever asks for "the default" gets this one.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        eprintln!("a provider of cryptography was installed before main");
+    }
+    let outcome = match cli.command {
+        Command::Next(args) => next::run(args),
+        Command::Generate(command) => generate::run(&command).map(|()| ExitCode::SUCCESS),
+        Command::Up(command) => block_on(up::run(command)),
+        Command::Api(command) => block_on(roles::run_api(command)),
+        Command::Worker(command) => block_on(roles::run_worker(command)),
+        Command::Migrate(command) => block_on(database::run_migrate(command)),
+        Command::Token(command) => token::run(&command).map(|()| ExitCode::SUCCESS),
+        Command::Events(command) => block_on(events::run(command)),
+        Command::Postgres(command) => block_on(postgres::command::run(command)),
+    };
+    outcome.unwrap_or_else(failure::report)
+}
+
+/// Runs a command that waits for things.
+fn block_on(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<ExitCode> {
+    tokio::runtime::Builder::new_multi_thread()
+        .enable_all()
+        .build()?
+        .block_on(command)?;
+    Ok(ExitCode::SUCCESS)
+}

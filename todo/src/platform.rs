@@ -1,0 +1,105 @@
+//! The roles of one process, running together over one pool until a signal.
+
+use std::collections::BTreeSet;
+
+use anyhow::{Context, Result};
+use sqlx::PgPool;
+use todo_api::{ApiConfig, ApiState};
+use todo_events::Waker;
+use todo_worker::Role;
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio_util::sync::CancellationToken;
+
+use crate::database;
+
+/// What a process runs.
+pub(crate) struct Platform {
+    /// The API and where it listens.
+    pub(crate) api: Option<(TcpListener, ApiConfig)>,
+    /// The worker roles; none for an API alone.
+    pub(crate) roles: BTreeSet<Role>,
+}
+
+impl Platform {
+    /// Runs until `shutdown`, then lets requests, passes and batches that run come to their end.
+    pub(crate) async fn run(self, pool: PgPool, shutdown: CancellationToken) -> Result<()> {
+        let waker = Waker::new();
+        let worker = self.run_worker(&pool, &waker, &shutdown);
+        let api = match self.api {
+            Some((listener, config)) => {
+                let metrics = todo_api::install_metrics().context("cannot begin measuring")?;
+                let state = ApiState::new(config, pool.clone(), waker.clone(), metrics)
+                    .context("cannot start the API")?
+                    .ready_when(ready_check(&pool, &shutdown));
+                let router = todo_api::router(state);
+                Some(tokio::spawn(todo_api::serve(listener, router, shutdown.clone())))
+            }
+            None => None,
+        };
+        worker.await.context("the workers panicked")?;
+        // The workers end early only when one of them panicked: then the API must not go on alone.
+        shutdown.cancel();
+        if let Some(api) = api {
+            api.await.context("the API panicked")?;
+        }
+        pool.close().await;
+        Ok(())
+    }
+
+    fn run_worker(&self, pool: &PgPool, waker: &Waker, shutdown: &CancellationToken) -> tokio::task::JoinHandle<()> {
+        let settings = todo_worker::Settings {
+            roles: self.roles.clone(),
+            ..todo_worker::Settings::default()
+        };
+        tokio::spawn(todo_worker::run(
+            pool.clone(),
+            waker.clone(),
+            settings,
+            shutdown.clone(),
+        ))
+    }
+}
+
+/// Ready means: not about to end, and the schema is one that this binary knows.
+fn ready_check(
+    pool: &PgPool,
+    shutdown: &CancellationToken,
+) -> impl Fn() -> todo_events::BoxFuture<'static, Result<(), String>> + Send + Sync + 'static {
+    let (pool, shutdown) = (pool.clone(), shutdown.clone());
+    move || {
+        let (pool, shutdown) = (pool.clone(), shutdown.clone());
+        Box::pin(async move {
+            if shutdown.is_cancelled() {
+                return Err("stopping".to_owned());
+            }
+            match database::applied_version(&pool).await {
+                Ok(Some(version)) if version >= database::newest_known() => Ok(()),
+                Ok(_) => Err("the database is not migrated".to_owned()),
+                Err(_) => Err("the database does not answer".to_owned()),
+            }
+        })
+    }
+}
+
+/// Cancelled at the first Ctrl-C or SIGTERM. A second one ends the process at once, as an impatient user means it.
+pub(crate) fn shutdown_on_signal() -> Result<CancellationToken> {
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    let mut terminate = signal(SignalKind::terminate())?;
+    let token = CancellationToken::new();
+    let cancel = token.clone();
+    tokio::spawn(async move {
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        cancel.cancel();
+        eprintln!("stopping: letting what runs come to its end (once more to stop at once)");
+        tokio::select! {
+            _ = interrupt.recv() => {}
+            _ = terminate.recv() => {}
+        }
+        std::process::exit(130);
+    });
+    Ok(token)
+}

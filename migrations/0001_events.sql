@@ -120,7 +120,6 @@ COMMENT ON TABLE inbox IS 'Which consumer has applied which event. Never in dead
 
 -- How far each relay got: one row for each consumer that is fed here in the process, one for a broker. A
 -- consumer that is switched off keeps its place, and finds all that happened meanwhile when it is back.
--- The row's lock is what makes one relay out of many the active one.
 CREATE TABLE relay_cursor (
     name       text        NOT NULL,
     xid        xid8        NOT NULL DEFAULT '0',

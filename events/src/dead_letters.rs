@@ -9,6 +9,7 @@ use std::collections::HashMap;
 use std::sync::Arc;
 
 use jiff::Timestamp;
+use serde::Serialize;
 use serde_json::Value;
 use sqlx::{Acquire, PgConnection, PgPool};
 use uuid::Uuid;
@@ -21,7 +22,7 @@ use crate::{CloudEvent, Error, Event};
 const ERROR_LENGTH: usize = 2000;
 
 /// An event that was not applied.
-#[derive(Debug, Clone, PartialEq)]
+#[derive(Debug, Clone, PartialEq, Serialize)]
 pub struct DeadLetter {
     /// The consumer that could not apply it.
     pub consumer: String,

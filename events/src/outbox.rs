@@ -105,16 +105,30 @@ pub(crate) async fn ensure_cursor(pool: &PgPool, name: &str) -> Result<(), sqlx:
     Ok(())
 }
 
+/// The first key of the cursors' advisory locks ("todr" in ASCII).
+const CURSOR_LOCK: i32 = 0x746f_6472;
+
 /// Takes a cursor until the end of the transaction; `None` when another relay has it.
+///
+/// An advisory lock and not the row's, because a row lock gives the transaction an xid: a pass whose
+/// consumer waits for better times would hold back the outbox for every other consumer.
 pub(crate) async fn try_lock_cursor(
     connection: &mut PgConnection,
     name: &str,
 ) -> Result<Option<Position>, sqlx::Error> {
+    let locked: bool = sqlx::query_scalar("SELECT pg_try_advisory_xact_lock($1, hashtext($2))")
+        .bind(CURSOR_LOCK)
+        .bind(name)
+        .fetch_one(&mut *connection)
+        .await?;
+    if !locked {
+        return Ok(None);
+    }
+    // A statement of its own: its snapshot must be younger than the lock.
     let row = sqlx::query!(
         r#"SELECT xid::text::bigint AS "xid!", seq
            FROM relay_cursor
-           WHERE name = $1
-           FOR UPDATE SKIP LOCKED"#,
+           WHERE name = $1"#,
         name,
     )
     .fetch_optional(connection)
@@ -123,6 +137,32 @@ pub(crate) async fn try_lock_cursor(
         xid: row.xid,
         seq: row.seq,
     }))
+}
+
+/// Takes every cursor until the end of the transaction, after the passes that run.
+pub(crate) async fn lock_cursors(connection: &mut PgConnection) -> Result<Vec<(String, Position)>, sqlx::Error> {
+    sqlx::query(
+        "SELECT pg_advisory_xact_lock($1, hashtext(name)) FROM (SELECT name FROM relay_cursor ORDER BY name) AS cursor",
+    )
+    .bind(CURSOR_LOCK)
+    .execute(&mut *connection)
+    .await?;
+    let rows = sqlx::query!(
+        r#"SELECT name, xid::text::bigint AS "xid!", seq
+           FROM relay_cursor"#
+    )
+    .fetch_all(connection)
+    .await?;
+    Ok(rows
+        .into_iter()
+        .map(|row| {
+            let position = Position {
+                xid: row.xid,
+                seq: row.seq,
+            };
+            (row.name, position)
+        })
+        .collect())
 }
 
 pub(crate) async fn move_cursor(connection: &mut PgConnection, name: &str, to: Position) -> Result<(), sqlx::Error> {

@@ -1,14 +1,14 @@
 //! The relay: reads the outbox in commit order and publishes it on the bus.
 //!
-//! One pass is one transaction: it takes the cursor's row lock, reads a batch after the cursor, publishes
-//! it, moves the cursor, commits. Any number of relays may run on one cursor, in any number of processes:
+//! One pass is one transaction: it takes the cursor's lock, reads a batch after the cursor, publishes it,
+//! moves the cursor, commits. Any number of relays may run on one cursor, in any number of processes:
 //! one has the lock, the others look again later, and one of them goes on when it is gone. A relay that
 //! dies between publishing and committing has published events that will be published again; the inbox
 //! removes them.
 //!
 //! Why there is a cursor for each consumer on a [`crate::LocalBus`], and not one for all: processes run
 //! different roles. With one cursor, the process that has the lock would move it past events that only
-//! another process has the consumer for. So also no consumer waits for a slower one. A broker keeps its
+//! another process has the consumer for. Also, no consumer waits for a slower one. A broker keeps its
 //! consumers' places itself, so a bus to one has a single cursor.
 //!
 //! The relay never gives up. A pass that fails is logged, and tried again after a while.
@@ -78,7 +78,8 @@ pub struct Relay {
 }
 
 impl Relay {
-    /// A relay from this database to this bus. A pass holds one connection of the pool.
+    /// A relay from this database to this bus. A pass holds one connection of the pool, and
+    /// takes a second one to read.
     ///
     /// `cursor` names the place that it keeps: the consumer's name for a [`crate::LocalBus`], a name of its
     /// own for a broker. Under a new name it begins with the oldest event that is kept; what was applied
@@ -142,7 +143,6 @@ impl Relay {
             outbox::ensure_cursor(&self.pool, self.cursor).await?;
             self.registered.store(true, Ordering::Relaxed);
         }
-        // An idle relay takes no lock, and so uses up no transaction id, once a second for ever.
         let oldest = outbox::oldest_beyond(&self.pool, self.cursor).await?;
         let age = oldest.map_or(Duration::ZERO, |oldest| {
             Timestamp::now().duration_since(oldest).try_into().unwrap_or_default()
@@ -156,7 +156,12 @@ impl Relay {
         let Some(position) = outbox::try_lock_cursor(&mut transaction, self.cursor).await? else {
             return Ok(Pass::Elsewhere);
         };
-        let batch = outbox::read_after(&mut transaction, position, i64::from(self.settings.batch)).await?;
+        let batch = {
+            // Not in the transaction of the pass: that would keep the outbox's partitions locked, against
+            // making and dropping them, for as long as the consumer takes.
+            let mut reader = self.pool.acquire().await?;
+            outbox::read_after(&mut reader, position, i64::from(self.settings.batch)).await?
+        };
         let Some(&(last, _)) = batch.last() else {
             // Here and now, not when the pool gets to it: the next pass must not find the lock taken.
             transaction.rollback().await?;

@@ -2,7 +2,8 @@
 //!
 //! Everything happens in one transaction, so that readers see what was derived before or what was derived
 //! now, and never half of it. The consumer's advisory lock waits for the deliveries that run and keeps the
-//! next ones waiting; other consumers go on.
+//! next ones waiting. The price of one transaction: events that are written while it runs reach all
+//! consumers only after it, because it holds the outbox's horizon.
 //!
 //! It does not stop at the relay's cursor. Events beyond it are handled as well, in their order, and are
 //! duplicates when the relay brings them; a broker's consumers have no cursor here at all.

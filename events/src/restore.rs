@@ -24,14 +24,7 @@ const FROZEN: i64 = 2;
 pub async fn rebase_after_restore(pool: &PgPool) -> Result<u64, Error> {
     let mut transaction = pool.begin().await?;
     // Waits for the passes that run, and lets none begin.
-    let cursors = sqlx::query!(
-        r#"SELECT name, xid::text::bigint AS "xid!", seq
-           FROM relay_cursor
-           ORDER BY name
-           FOR UPDATE"#
-    )
-    .fetch_all(&mut *transaction)
-    .await?;
+    let cursors = outbox::lock_cursors(&mut transaction).await?;
     // A row that we can see is of a transaction that has ended, and so below the snapshot's xmax, if this
     // cluster wrote it.
     let state = sqlx::query!(
@@ -44,14 +37,14 @@ pub async fn rebase_after_restore(pool: &PgPool) -> Result<u64, Error> {
     .await?;
     let foreign_cursors = cursors
         .iter()
-        .filter(|cursor| cursor.xid >= state.horizon)
-        .map(|cursor| cursor.seq);
+        .filter(|(_, position)| position.xid >= state.horizon)
+        .map(|(_, position)| position.seq);
     let Some(last_foreign) = foreign_cursors.chain(state.last_foreign).max() else {
         return Ok(0);
     };
 
     let mut passed = Vec::with_capacity(cursors.len());
-    for cursor in cursors {
+    for (cursor, position) in cursors {
         let restored = sqlx::query_scalar!(
             r#"SELECT count(*) AS "count!"
                FROM outbox
@@ -60,12 +53,12 @@ pub async fn rebase_after_restore(pool: &PgPool) -> Result<u64, Error> {
             FROZEN,
             state.horizon,
             last_foreign,
-            cursor.xid,
-            cursor.seq,
+            position.xid,
+            position.seq,
         )
         .fetch_one(&mut *transaction)
         .await?;
-        passed.push((cursor.name, restored));
+        passed.push((cursor, restored));
     }
     let moved = sqlx::query!(
         "UPDATE outbox

@@ -5,14 +5,16 @@ use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::{Duration, Instant};
 
 use sqlx::PgPool;
+use todo_events::host::Retry;
+use todo_events::partitions;
 use todo_events::relay::{Pass, Settings};
-use todo_events::{BoxFuture, Bus, BusError, Channel, Event, LocalBus, Relay, Topic, Waker};
+use todo_events::{BoxFuture, Bus, BusError, Channel, Consumer, Event, LocalBus, Relay, Topic, Waker};
 use tokio_util::sync::CancellationToken;
 use uuid::Uuid;
 
 use crate::support::{
-    Recorder, assert_exactly_once_in_order, commit, database, drain, history, local_bus, new_event, pass, recorded,
-    relay, relay_to, try_pass, until_recorded,
+    Fault, Recorder, assert_exactly_once_in_order, commit, database, drain, history, local_bus, new_event, pass,
+    recorded, relay, relay_to, retry, try_pass, until, until_recorded,
 };
 
 #[tokio::test(flavor = "multi_thread")]
@@ -218,7 +220,7 @@ async fn a_relay_that_loses_its_connection_mid_pass_is_relieved_and_doubles_noth
         let shutdown = shutdown.clone();
         async move { victim.run(shutdown).await }
     });
-    crate::support::until(async || bus.struck.load(Ordering::SeqCst)).await;
+    until(async || bus.struck.load(Ordering::SeqCst)).await;
     let relieving = tokio::spawn({
         let shutdown = shutdown.clone();
         async move { relieving.run(shutdown).await }
@@ -234,17 +236,56 @@ async fn a_relay_that_loses_its_connection_mid_pass_is_relieved_and_doubles_noth
 async fn a_second_relay_leaves_a_running_pass_alone() {
     let db = database().await;
     let recorder = Recorder::new("recorder");
-    let relay = relay(&db.pool, &recorder);
-    assert_eq!(pass(&relay).await, Pass::Idle);
-    commit(&db.pool, &history(1, 1)).await;
-    let mut other = db.pool.begin().await.unwrap();
-    sqlx::query("SELECT FROM relay_cursor FOR UPDATE")
-        .execute(&mut *other)
-        .await
-        .unwrap();
-    assert_eq!(pass(&relay).await, Pass::Elsewhere);
-    other.rollback().await.unwrap();
-    assert_eq!(pass(&relay).await, Pass::Published(1));
+    let bus = Arc::new(Slow::new(local_bus(&db.pool, &recorder)));
+    let first = relay_to(&db.pool, "recorder", Arc::clone(&bus) as Arc<dyn Bus>);
+    let second = relay(&db.pool, &recorder);
+    let events = history(3, 1);
+    commit(&db.pool, &events).await;
+    let (published, ()) = tokio::join!(pass(&first), async {
+        bus.begun.notified().await;
+        assert_eq!(pass(&second).await, Pass::Elsewhere);
+    });
+    assert_eq!(published, Pass::Published(3));
+    assert_eq!(pass(&second).await, Pass::Idle);
+    assert_exactly_once_in_order(&db.pool, "recorder", &events).await;
+}
+
+#[tokio::test]
+async fn a_consumer_that_waits_for_better_times_holds_up_nothing_else() {
+    let db = database().await;
+    let (stuck, other) = (Recorder::new("stuck"), Recorder::new("other"));
+    let events = history(3, 2);
+    let (first, later) = events.split_at(3);
+    stuck.fail_on(first[0].id, Fault::Transient, u32::MAX);
+    commit(&db.pool, first).await;
+    let shutdown = CancellationToken::new();
+    let bus = Arc::new(LocalBus::new(
+        db.pool.clone(),
+        Arc::clone(&stuck) as Arc<dyn Consumer>,
+        Retry {
+            shutdown: shutdown.clone(),
+            ..retry()
+        },
+    ));
+    let waiting = relay_to(&db.pool, "stuck", bus);
+    let running = tokio::spawn({
+        let shutdown = shutdown.clone();
+        async move { waiting.run(shutdown).await }
+    });
+    until(async || stuck.faults_left(first[0].id) < u32::MAX).await;
+
+    commit(&db.pool, later).await;
+    let drained = tokio::time::timeout(Duration::from_secs(20), drain(&relay(&db.pool, &other))).await;
+    assert_eq!(drained.expect("another consumer must not wait"), 6);
+    assert_exactly_once_in_order(&db.pool, "other", &events).await;
+    let tomorrow = partitions::ensure(&db.pool, 1).await.unwrap();
+    assert_eq!(
+        tomorrow.created.len(),
+        2,
+        "today lies in the default partition, tomorrow must not be locked"
+    );
+    shutdown.cancel();
+    running.await.unwrap();
 }
 
 #[tokio::test]
@@ -289,6 +330,15 @@ struct Slow {
     begun: tokio::sync::Notify,
 }
 
+impl Slow {
+    fn new(bus: Arc<LocalBus>) -> Self {
+        Self {
+            bus,
+            begun: tokio::sync::Notify::new(),
+        }
+    }
+}
+
 impl Bus for Slow {
     fn publish<'a>(&'a self, batch: &'a [Event]) -> BoxFuture<'a, Result<(), BusError>> {
         Box::pin(async move {
@@ -303,10 +353,7 @@ impl Bus for Slow {
 async fn shutdown_finishes_the_pass_that_runs() {
     let db = database().await;
     let recorder = Recorder::new("recorder");
-    let bus = Arc::new(Slow {
-        bus: local_bus(&db.pool, &recorder),
-        begun: tokio::sync::Notify::new(),
-    });
+    let bus = Arc::new(Slow::new(local_bus(&db.pool, &recorder)));
     let relay = relay_to(&db.pool, "recorder", Arc::clone(&bus) as Arc<dyn Bus>);
     let events = history(5, 1);
     commit(&db.pool, &events).await;

@@ -163,3 +163,20 @@ pub async fn run(pool: PgPool, waker: Waker, settings: Settings, shutdown: Cance
 
 /// The longest that a clock sleeps: a wake-up may get lost, and clocks may be set.
 const LONGEST_SLEEP: Duration = Duration::from_secs(5);
+
+#[cfg(test)]
+mod tests {
+    use super::Role;
+
+    #[test]
+    fn a_role_is_read_back_by_its_name_and_an_unknown_one_is_told_the_names() {
+        for role in Role::ALL {
+            assert_eq!(role.as_str().parse(), Ok(role));
+        }
+        let refused = "clerk".parse::<Role>();
+        assert_eq!(
+            refused,
+            Err("unknown role \"clerk\"; the roles are relay, recurring, reminders, audit".to_owned())
+        );
+    }
+}

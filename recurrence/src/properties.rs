@@ -212,7 +212,7 @@ fn strictly_increases(schedule: &Schedule, what: &impl std::fmt::Debug, from: Ti
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 1500, failure_persistence: None, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 1500, max_shrink_iters: 500, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn occurrences_strictly_increase_in_a_bounded_number_of_steps(

@@ -15,6 +15,10 @@ use crate::{
     steps,
 };
 
+/// A search below DAILY ends after so many times of day without a match. INTERVAL and the parts for hours, minutes and
+/// seconds meet within a day's worth of them or never; this is several.
+const MOST_EFFORT: u32 = 400_000;
+
 /// The instances of a rule from a start on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(crate) struct Series {
@@ -473,52 +477,67 @@ impl Series {
         instances.filter(|&instance| instance >= from).min()
     }
 
-    /// The seconds of a day for HOURLY and below, where INTERVAL and BYSETPOS count within the day.
-    fn times_on(&self, day: i32) -> Vec<u32> {
-        let (_, minutes, seconds) = self.rule.clock_sets(self.start_second);
-        let unit: u32 = match self.rule.frequency {
+    /// Hours, minutes or seconds in a unit of HOURLY, MINUTELY or SECONDLY.
+    fn unit(&self) -> u32 {
+        match self.rule.frequency {
             Frequency::Hourly => 3600,
             Frequency::Minutely => 60,
             _ => 1,
-        };
+        }
+    }
+
+    /// How many times of day [`Series::times_on`] looks at.
+    fn effort_of_day(&self) -> u32 {
+        86_400 / self.unit() / self.rule.interval.unsigned_abs().max(1) + 1
+    }
+
+    /// The seconds of a day for HOURLY and below, where INTERVAL and BYSETPOS count within the day.
+    fn times_on(&self, day: i32) -> Vec<u32> {
+        let unit = self.unit();
+        let within_unit = self.seconds_within_unit(unit);
         let interval = i64::from(self.rule.interval);
-        let start_unit = i64::from(self.start_second / unit);
         let units_in_day = 86_400 / i64::from(unit);
-        let since_start = i64::from(day - self.start_day) * units_in_day - start_unit;
+        let since_start = i64::from(day - self.start_day) * units_in_day - i64::from(self.start_second / unit);
         let mut times = Vec::new();
         let mut at = (-since_start).rem_euclid(interval);
         while at < units_in_day {
             let begin = u32::try_from(at).unwrap_or_default() * unit;
             at += interval;
             let in_set = |set: u64, value: u32| set == 0 || set >> value & 1 == 1;
-            let (hour, minute, second) = (begin / 3600, begin / 60 % 60, begin % 60);
-            let by_minute = unit == 3600 || in_set(self.rule.minutes, minute);
-            let by_second = unit >= 60 || in_set(self.rule.seconds, second);
-            if !(in_set(u64::from(self.rule.hours), hour) && by_minute && by_second) {
-                continue;
+            let by_hour = in_set(u64::from(self.rule.hours), begin / 3600);
+            let by_minute = unit == 3600 || in_set(self.rule.minutes, begin / 60 % 60);
+            let by_second = unit >= 60 || in_set(self.rule.seconds, begin % 60);
+            if by_hour && by_minute && by_second {
+                times.extend(within_unit.iter().map(|second| begin + second));
             }
-            let set: Vec<u32> = match unit {
-                3600 => ones(minutes)
-                    .flat_map(|minute| ones(seconds).map(move |second| minute * 60 + second))
-                    .collect(),
-                60 => ones(seconds).collect(),
-                _ => vec![0],
-            };
-            if self.rule.positions.is_empty() {
-                times.extend(set.iter().map(|time| begin + time));
-                continue;
-            }
-            let total = i32::try_from(set.len()).unwrap_or(i32::MAX);
-            let mut chosen: Vec<usize> = (self.rule.positions.iter())
-                .map(|&position| if position > 0 { position - 1 } else { total + position })
-                .filter(|index| (0..total).contains(index))
-                .filter_map(|index| usize::try_from(index).ok())
-                .collect();
-            chosen.sort_unstable();
-            chosen.dedup();
-            times.extend(chosen.into_iter().map(|index| begin + set[index]));
         }
         times
+    }
+
+    /// What BYMINUTE, BYSECOND and BYSETPOS choose within an hour, a minute or a second.
+    fn seconds_within_unit(&self, unit: u32) -> Vec<u32> {
+        let (_, minutes, seconds) = self.rule.clock_sets(self.start_second);
+        let minute = |minute: u32| ones(seconds).map(move |second| minute * 60 + second);
+        let all: Vec<u32> = match unit {
+            3600 => ones(minutes).flat_map(minute).collect(),
+            60 => minute(0).collect(),
+            _ => vec![0],
+        };
+        let total = i32::try_from(all.len()).unwrap_or(i32::MAX);
+        let chosen = |index: i32| {
+            let position_from_end = index - total;
+            self.rule.positions.is_empty()
+                || self
+                    .rule
+                    .positions
+                    .iter()
+                    .any(|&position| position == index + 1 || position == position_from_end)
+        };
+        (0..total)
+            .zip(all)
+            .filter(|&(index, _)| chosen(index))
+            .map(|(_, second)| second)
+            .collect()
     }
 }
 
@@ -548,6 +567,7 @@ impl CivilRule for Series {
         };
         let mut period = aligned(self.period_of(from.0))?;
         let end = self.end_of_search(period);
+        let mut effort = 0;
         while period <= end {
             steps::tick();
             period = match self.days(period) {
@@ -559,7 +579,10 @@ impl CivilRule for Series {
                     let empty = days.len() == 0;
                     let found = match () {
                         () if empty => None,
-                        () if self.below_daily() => self.pick(&days, &self.times_on(days.first), from),
+                        () if self.below_daily() => {
+                            effort += self.effort_of_day();
+                            self.pick(&days, &self.times_on(days.first), from)
+                        }
                         () => self.pick(&days, &self.times, from),
                     };
                     if let Some(found) = found {
@@ -568,6 +591,9 @@ impl CivilRule for Series {
                         } else {
                             None
                         };
+                    }
+                    if effort > MOST_EFFORT {
+                        return None;
                     }
                     period.checked_add(step)?
                 }

@@ -48,7 +48,7 @@ pub(crate) fn build_todo(release: bool) -> Result<PathBuf> {
         binary = executable(&message?).or(binary);
     }
     if !build.wait()?.success() {
-        bail!("todo does not build");
+        bail!("todo does not build (after a change of a query run `cargo xtask generate`)");
     }
     binary.context("cargo built todo and named no executable")
 }

@@ -11,10 +11,10 @@ use anyhow::{Context, Result, bail};
 use rand::distr::{Alphanumeric, SampleString};
 use tokio::process::Command;
 
-use super::Progress;
 use super::account::Account;
 use super::binaries::Binaries;
 use super::folder::DataFolder;
+use super::{Options, Progress};
 
 /// The superuser, and the database that the platform lives in.
 pub(super) const ROLE: &str = "todo";
@@ -78,6 +78,7 @@ impl Cluster {
         &self,
         binaries: &Binaries,
         account: &Account,
+        options: &Options,
         progress: Progress<'_>,
     ) -> Result<()> {
         self.remove_unfinished();
@@ -88,7 +89,7 @@ impl Cluster {
         let started = Instant::now();
         self.write_new_password(account)?;
         let unfinished = self.home.join(format!("{UNFINISHED}{}", std::process::id()));
-        self.initdb(binaries, account, &unfinished).await?;
+        self.initdb(binaries, account, &unfinished, options.fast_unsafe).await?;
         fs::rename(&unfinished, &self.data)?;
         fs::File::open(&self.home)?.sync_all()?;
         tracing::debug!(elapsed = ?started.elapsed(), "data folder made");
@@ -96,7 +97,7 @@ impl Cluster {
     }
 
     /// Runs `initdb` with the first locale that this machine has.
-    async fn initdb(&self, binaries: &Binaries, account: &Account, target: &Path) -> Result<()> {
+    async fn initdb(&self, binaries: &Binaries, account: &Account, target: &Path, fast_unsafe: bool) -> Result<()> {
         let mut problem = String::new();
         for locale in locales(binaries.major) {
             let mut command = program(binaries, account, "initdb", &self.home);
@@ -109,6 +110,7 @@ impl Cluster {
                 .arg(self.password_file())
                 .args(["--auth=scram-sha-256", "--encoding=UTF8", "--locale=C"])
                 .args(*locale)
+                .args(fast_unsafe.then_some("--no-sync"))
                 .stdout(Stdio::null())
                 .stderr(Stdio::piped())
                 .kill_on_drop(true);

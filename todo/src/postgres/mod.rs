@@ -85,7 +85,9 @@ impl PrivatePostgres {
         account.require_reach(&binaries.folder, "install PostgreSQL for all users")?;
 
         leftovers::stop(cluster.data(), progress).await?;
-        cluster.initialise_if_missing(&binaries, &account, progress).await?;
+        cluster
+            .initialise_if_missing(&binaries, &account, options, progress)
+            .await?;
 
         let log = LogKeeper::open(folder.log())?;
         let server = Server::start(&binaries, &account, &cluster, &log, options, progress).await?;

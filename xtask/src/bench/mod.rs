@@ -1,0 +1,148 @@
+//! `cargo xtask bench`: how fast, how large, and how far from what this machine can do at all.
+//!
+//! Lives here: one file for each benchmark, and beside it the script that the same PostgreSQL's `pgbench` runs for the
+//! limit. `server` is the PostgreSQL that is measured on (its fsync is on), `process` the platform's processes, `figure`
+//! what a measurement comes to. No numbers of another machine are kept: the limit is measured in the same run.
+//!
+//! A benchmark runs the built `todo` as a user does, as processes on 127.0.0.1, and asks the database how far they got.
+
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::ExitCode;
+
+use anyhow::{Context, Result};
+use clap::ValueEnum;
+
+use crate::workspace;
+use figure::Report;
+
+mod api;
+mod figure;
+mod next;
+mod process;
+mod progress;
+mod relay;
+mod reminders;
+mod schedule;
+mod server;
+mod start;
+
+/// Measure speed and memory, beside the limit of this machine's PostgreSQL
+///
+/// The last line is JSON. The exit code is 1 when a target is missed.
+#[derive(clap::Args)]
+pub(crate) struct Args {
+    /// What to measure
+    #[arg(required = true, value_name = "WHAT")]
+    what: Vec<Benchmark>,
+
+    /// Measure this binary [default: build one in release]
+    #[arg(long, value_name = "FILE")]
+    todo: Option<PathBuf>,
+
+    /// Folder for the databases, on the disk that counts [default: that of temporary files]
+    #[arg(long, value_name = "DIR")]
+    dir: Option<PathBuf>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Benchmark {
+    /// Tasks created over HTTP by 32 connections
+    Api,
+    /// 10,000 schedules due at once, made into tasks
+    Schedule,
+    /// 100,000 reminders due at once, and as many after downtime
+    Reminders,
+    /// 200,000 events to one consumer
+    Relay,
+    /// Occurrences computed by `todo next`
+    Next,
+    /// From the start to ready on existing data, and memory when idle
+    Start,
+    /// All of them
+    All,
+}
+
+impl Benchmark {
+    fn run(self, bench: &Bench) -> Result<Vec<Report>> {
+        let (name, measure): (_, fn(&Bench) -> Result<Vec<figure::Figure>>) = match self {
+            Self::Api => ("api", api::measure),
+            Self::Schedule => ("schedule", schedule::measure),
+            Self::Reminders => ("reminders", reminders::measure),
+            Self::Relay => ("relay", relay::measure),
+            Self::Next => ("next", next::measure),
+            Self::Start => ("start", start::measure),
+            Self::All => {
+                let each = Self::value_variants().iter().filter(|one| **one != Self::All);
+                let reports: Result<Vec<_>> = each.map(|one| one.run(bench)).collect();
+                return Ok(reports?.into_iter().flatten().collect());
+            }
+        };
+        eprintln!("measuring {name}");
+        let figures = measure(bench).with_context(|| format!("cannot measure {name}"))?;
+        let report = Report { name, figures };
+        print!("{report}");
+        Ok(vec![report])
+    }
+}
+
+/// What benchmarks are given.
+pub(crate) struct Bench {
+    /// The binary that is measured.
+    todo: PathBuf,
+    /// For databases and scripts; each benchmark makes what it needs.
+    folder: Folder,
+}
+
+impl Bench {
+    /// Writes a file for a tool to read, and returns its path.
+    fn file(&self, name: &str, text: &str) -> Result<PathBuf> {
+        let path = self.folder.0.join(name);
+        fs::write(&path, text).with_context(|| format!("cannot write {}", path.display()))?;
+        Ok(path)
+    }
+
+    /// A folder of its own for data; not made yet.
+    fn data_dir(&self, name: &str) -> PathBuf {
+        self.folder.0.join(name)
+    }
+}
+
+/// A folder that is removed when it is dropped.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(parent: &Path) -> Result<Self> {
+        let path = parent.join(format!("todo-bench-{}", std::process::id()));
+        fs::create_dir_all(&path).with_context(|| format!("cannot make {}", path.display()))?;
+        Ok(Self(path))
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        if let Err(error) = fs::remove_dir_all(&self.0) {
+            eprintln!("warning: {} is left behind: {error}", self.0.display());
+        }
+    }
+}
+
+pub(crate) fn run(args: &Args) -> Result<ExitCode> {
+    let todo = match &args.todo {
+        Some(todo) => std::path::absolute(todo)?,
+        None => workspace::build_todo(true)?,
+    };
+    let parent = match &args.dir {
+        Some(dir) => std::path::absolute(dir)?,
+        None => std::env::temp_dir(),
+    };
+    let folder = Folder::new(&parent)?;
+    let bench = Bench { todo, folder };
+    let mut reports = Vec::new();
+    for what in &args.what {
+        reports.extend(what.run(&bench)?);
+    }
+    println!("{}", figure::json(&reports));
+    let reached = reports.iter().all(Report::reaches_targets);
+    Ok(if reached { ExitCode::SUCCESS } else { ExitCode::FAILURE })
+}

@@ -1,0 +1,173 @@
+//! Who calls: from the `Authorization` header to a [`Caller`].
+//!
+//! `authenticate` stands before every `/api` route, so a handler cannot forget it: the [`Caller`] that commands
+//! demand comes from nowhere else. `claims` checks a token against one key, `oidc` finds the key of an issuer.
+//! What does not live here: who may see what. Every query of the domain is bound to the caller's user.
+
+mod claims;
+mod oidc;
+
+use std::sync::Arc;
+
+use axum::extract::{RawPathParams, Request, State};
+use axum::http::{HeaderMap, Method, header};
+use axum::middleware::Next;
+use axum::response::Response;
+use jsonwebtoken::Algorithm;
+use todo_tasks::{Caller, UserId};
+
+use crate::config::AuthConfig;
+use crate::error::{Error, Result};
+use crate::state::ApiState;
+use claims::Verifier;
+use oidc::Issuer;
+
+/// The shortest secret that HS256 may be used with, in bytes (RFC 7518, section 3.2).
+pub(crate) const MIN_SECRET_BYTES: usize = 32;
+
+/// Decides whose token it is.
+pub(crate) enum Authenticator {
+    Hs256(Box<Verifier>),
+    Oidc(Box<Issuer>),
+}
+
+impl Authenticator {
+    pub(crate) fn new(config: &AuthConfig) -> Result<Self> {
+        match config {
+            AuthConfig::Hs256 { secret } if secret.len() < MIN_SECRET_BYTES => Err(Error::Config(format!(
+                "the secret for tokens must have at least {MIN_SECRET_BYTES} bytes, has {}",
+                secret.len()
+            ))),
+            AuthConfig::Hs256 { secret } => Ok(Self::Hs256(Box::new(Verifier::of_secret(secret)))),
+            AuthConfig::Oidc { issuer, audience } => Ok(Self::Oidc(Box::new(Issuer::new(issuer, audience)?))),
+        }
+    }
+
+    async fn user(&self, token: &str) -> Result<UserId> {
+        // The configuration says which algorithms there are, never the token: "none", or HS256 with a public key
+        // as its secret, does not get as far as a key.
+        match self {
+            Self::Hs256(verifier) => {
+                claims::key_hint(token, &[Algorithm::HS256])?;
+                verifier.user(token)
+            }
+            Self::Oidc(issuer) => issuer.user(token).await,
+        }
+    }
+}
+
+/// Lets a request through with its [`Caller`].
+pub(crate) async fn authenticate(
+    State(api): State<Arc<ApiState>>,
+    params: RawPathParams,
+    mut request: Request,
+    next: Next,
+) -> Result<Response> {
+    // No route handles OPTIONS: the answer only names the methods, which the public document does too.
+    if request.method() == Method::OPTIONS {
+        return Ok(next.run(request).await);
+    }
+    let user = api.authenticator.user(bearer_token(request.headers())?).await?;
+    let named = params
+        .iter()
+        .find(|(name, _)| *name == "user_id")
+        .map(|(_, value)| value);
+    if named.is_some_and(|named| named != user.as_str()) {
+        return Err(Error::ForeignUser);
+    }
+    if let Some(limiter) = &api.limiter {
+        limiter
+            .check(&user)
+            .map_err(|retry_after| Error::RateLimited { retry_after })?;
+    }
+    let traceparent = traceparent(request.headers());
+    request.extensions_mut().insert(Caller::user(user, traceparent));
+    Ok(next.run(request).await)
+}
+
+/// RFC 6750, section 2.1. Never from the query, where logs would keep it.
+fn bearer_token(headers: &HeaderMap) -> Result<&str> {
+    let mut given = headers.get_all(header::AUTHORIZATION).iter();
+    let Some(value) = given.next() else {
+        return Err(Error::Unauthorized(None));
+    };
+    if given.next().is_some() {
+        return Err(Error::Unauthorized(Some("there is more than one authorization header")));
+    }
+    let (scheme, token) = value
+        .to_str()
+        .ok()
+        .and_then(|value| value.split_once(' '))
+        .unwrap_or_default();
+    if scheme.eq_ignore_ascii_case("bearer") {
+        Ok(token.trim())
+    } else {
+        Err(Error::Unauthorized(None))
+    }
+}
+
+/// The request's trace, if it is one (W3C Trace Context, version 00): it goes into events and so to other systems.
+fn traceparent(headers: &HeaderMap) -> Option<String> {
+    let text = headers.get("traceparent")?.to_str().ok()?;
+    let mut parts = text.split('-');
+    let is_hex = |part: Option<&str>, length: usize| {
+        part.is_some_and(|part| {
+            part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
+        })
+    };
+    let is_set = |part: Option<&str>| part.is_some_and(|part| part.bytes().any(|byte| byte != b'0'));
+    let (version, trace, parent, flags) = (parts.next(), parts.next(), parts.next(), parts.next());
+    let is_valid = version == Some("00")
+        && is_hex(trace, 32)
+        && is_set(trace)
+        && is_hex(parent, 16)
+        && is_set(parent)
+        && is_hex(flags, 2)
+        && parts.next().is_none();
+    is_valid.then(|| text.to_owned())
+}
+
+#[cfg(test)]
+mod tests {
+    use axum::http::HeaderValue;
+
+    use super::*;
+
+    fn headers(name: &'static str, value: &str) -> HeaderMap {
+        HeaderMap::from_iter([(
+            axum::http::HeaderName::from_static(name),
+            HeaderValue::from_str(value).expect("a header's value"),
+        )])
+    }
+
+    #[test]
+    fn a_trace_is_taken_over_only_when_it_is_one() {
+        let valid = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+        assert_eq!(traceparent(&headers("traceparent", valid)).as_deref(), Some(valid));
+        for invalid in [
+            "",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
+            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
+            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
+            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
+            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
+        ] {
+            assert_eq!(traceparent(&headers("traceparent", invalid)), None, "{invalid}");
+        }
+    }
+
+    #[test]
+    fn a_token_is_taken_from_one_bearer_header_only() {
+        assert_eq!(
+            bearer_token(&headers("authorization", "bearer abc")).expect("a token"),
+            "abc"
+        );
+        assert!(bearer_token(&HeaderMap::new()).is_err());
+        assert!(bearer_token(&headers("authorization", "Basic abc")).is_err());
+        assert!(bearer_token(&headers("authorization", "Bearer")).is_err());
+        let mut twice = headers("authorization", "Bearer abc");
+        twice.append(header::AUTHORIZATION, HeaderValue::from_static("Bearer def"));
+        assert!(bearer_token(&twice).is_err());
+    }
+}

@@ -1,0 +1,89 @@
+//! What the handlers share.
+
+use std::sync::Arc;
+
+use futures::future::BoxFuture;
+use metrics_exporter_prometheus::PrometheusHandle;
+use sqlx::PgPool;
+use todo_events::{Channel, Waker};
+use todo_tasks::task::Task;
+
+use crate::auth::Authenticator;
+use crate::config::ApiConfig;
+use crate::error::Error;
+use crate::rate_limit::UserLimiter;
+
+/// Says whether the process may get requests, or why not.
+type ReadyCheck = Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
+
+/// How the handlers get at it.
+pub(crate) type Shared = axum::extract::State<Arc<ApiState>>;
+
+/// What the handlers share. One for each router.
+pub struct ApiState {
+    pub(crate) config: ApiConfig,
+    pub(crate) pool: PgPool,
+    pub(crate) authenticator: Authenticator,
+    pub(crate) limiter: Option<UserLimiter>,
+    pub(crate) metrics: PrometheusHandle,
+    pub(crate) ready_check: Option<ReadyCheck>,
+    waker: Waker,
+}
+
+impl ApiState {
+    /// Connects the API to its database, to whoever waits for what it does, and to the metrics of
+    /// [`install_metrics`](crate::install_metrics).
+    ///
+    /// # Errors
+    /// [`Error::Config`] when the configuration cannot work, such as a secret that is too short.
+    pub fn new(config: ApiConfig, pool: PgPool, waker: Waker, metrics: PrometheusHandle) -> Result<Self, Error> {
+        let authenticator = Authenticator::new(&config.auth)?;
+        let limiter = config.rate_limit.map(UserLimiter::new);
+        Ok(Self {
+            config,
+            pool,
+            authenticator,
+            limiter,
+            metrics,
+            ready_check: None,
+            waker,
+        })
+    }
+
+    /// What `/readyz` asks besides the database: the schema's version, say, or whether the process is about to end.
+    #[must_use]
+    pub fn ready_when(
+        mut self,
+        check: impl Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync + 'static,
+    ) -> Self {
+        self.ready_check = Some(Box::new(check));
+        self
+    }
+
+    /// Wakes whoever follows a task's changes. After the commit, never within the transaction.
+    pub(crate) fn task_changed(&self, task: &Task) {
+        self.waker.wake(Channel::Outbox);
+        if !task.reminders.is_empty() {
+            self.waker.wake(Channel::Reminders);
+        }
+    }
+
+    /// Wakes whoever sends a task's reminders. After the commit, never within the transaction.
+    pub(crate) fn reminders_changed(&self) {
+        self.waker.wake(Channel::Outbox);
+        self.waker.wake(Channel::Reminders);
+    }
+
+    /// Wakes whoever makes the tasks of schedules. After the commit, never within the transaction.
+    pub(crate) fn schedule_changed(&self) {
+        self.waker.wake(Channel::Schedules);
+    }
+}
+
+impl std::fmt::Debug for ApiState {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ApiState")
+            .field("config", &self.config)
+            .finish_non_exhaustive()
+    }
+}

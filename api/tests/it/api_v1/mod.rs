@@ -1,0 +1,10 @@
+//! `/api/v1/…`
+
+mod history;
+mod idempotency;
+mod lists;
+mod notifications;
+mod reminders;
+mod schedules;
+mod tasks;
+mod tasks_id;

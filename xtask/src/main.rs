@@ -1,4 +1,4 @@
-//! Developers' commands: `cargo xtask up`, `test`, `generate`.
+//! Developers' commands: `cargo xtask up`, `test`, `bench`, `generate`.
 //!
 //! Lives here: how the workspace is built, checked and tried out, one file for each command. It runs cargo and the
 //! built `todo` and knows no crate of the platform, so it compiles in seconds, also when nothing else does.
@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use anyhow::Result;
 use clap::Parser;
 
+mod bench;
 mod generate;
 mod postgres;
 mod test;
@@ -21,6 +22,7 @@ mod workspace;
 enum Command {
     Up(up::Args),
     Test(test::Args),
+    Bench(bench::Args),
     Generate(generate::Args),
 }
 
@@ -38,6 +40,7 @@ fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Up(args) => up::run(&args),
         Command::Test(args) => Ok(test::run(&args)),
+        Command::Bench(args) => bench::run(&args),
         Command::Generate(args) => generate::run(&args),
     }
 }

@@ -31,13 +31,16 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
 
     // A task of each user, which also fills every cache.
     load(&api, &lua, &tokens, ROUND)?;
-    let sql = include_str!("create_task.sql").replace("DATA", &data_of_a_task(&database)?);
+    let sql = include_str!("create_task.sql").replace("EVENT_DATA", &data_of_a_task(&database)?);
     let sql = bench.file("create_task.sql", &sql)?;
 
     let mut limits = Vec::new();
     let mut loads = Vec::new();
     for round in 0..=ROUNDS {
-        let clients = Load::Clients { clients: CONNECTIONS, time: ROUND };
+        let clients = Load::Clients {
+            clients: CONNECTIONS,
+            time: ROUND,
+        };
         let limit = database.pgbench(&sql, clients, &[("count", round << 32)])?;
         let load = load(&api, &lua, &tokens, ROUND)?;
         eprintln!("  {:.0} by pgbench, {:.0} over HTTP", limit.per_second, load.per_second);
@@ -55,7 +58,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     Ok(vec![
         Figure::new("tasks_per_second", medians(|load| load.per_second))
             .beside(median(&limit))
-            .to_reach(Target::OfLimit(0.5)),
+            .with_target(Target::OfLimit(0.5)),
         Figure::new("p50_ms", medians(|load| load.p50_ms)).beside(median(&limit_average)),
         Figure::new("p99_ms", medians(|load| load.p99_ms)),
         Figure::new("memory_peak_mib", memory.peak),
@@ -100,9 +103,9 @@ fn tokens(todo: &Path) -> Result<String> {
     Ok(tokens)
 }
 
-/// What the API puts in the event of a new task, with `ID` in place of the task's id.
+/// What the API puts in the event of a new task, with `TASK_ID` in place of the task's id.
 fn data_of_a_task(database: &Database) -> Result<String> {
-    let data = database.ask("SELECT replace(data::text, subject::text, 'ID') FROM outbox LIMIT 1;\n")?;
+    let data = database.ask("SELECT replace(data::text, subject::text, 'TASK_ID') FROM outbox LIMIT 1;\n")?;
     if data.is_empty() || data.contains('\'') {
         bail!("the API has created no task, or one whose data does not fit a script: {data}");
     }

@@ -23,7 +23,7 @@ function request()
 end
 
 -- One line for the benchmark to read: requests, microseconds, failures, and the latencies in microseconds.
-function done(summary, latency, requests)
+function done(summary, latency)
     local errors = summary.errors
     local failures = errors.status + errors.connect + errors.read + errors.write + errors.timeout
     io.write(string.format("result %d %d %d %d %d\n",

@@ -1,5 +1,5 @@
 -- pgbench: the two inserts of creating a task, with the columns that the API writes, and nothing else.
--- DATA is replaced by what the API has put in an event, with ID in place of the task's id.
+-- What stands for the event's data is replaced by what the API has written into one.
 -- Ids grow with time as UUIDv7 does: a count, and then random digits.
 \set count :count + 1
 \set random random(1, 1152921504606846975)
@@ -20,6 +20,6 @@ VALUES (
     (lpad(to_hex(:count::bigint), 12, '0') || '70009' || lpad(to_hex(:random::bigint), 15, '0'))::uuid, 'created',
     (lpad(to_hex(:count::bigint), 12, '0') || '70008' || lpad(to_hex(:random::bigint), 15, '0'))::uuid,
     'bench-' || :user::text, 1, 'bench-' || :user::text,
-    replace('DATA', 'ID', lpad(to_hex(:random::bigint), 36, '0'))::jsonb, NULL, NULL
+    replace('EVENT_DATA', 'TASK_ID', lpad(to_hex(:random::bigint), 36, '0'))::jsonb, NULL, NULL
 );
 COMMIT;

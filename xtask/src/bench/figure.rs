@@ -38,7 +38,7 @@ impl Figure {
         self
     }
 
-    pub(crate) fn to_reach(mut self, target: Target) -> Self {
+    pub(crate) fn with_target(mut self, target: Target) -> Self {
         self.target = Some(target);
         self
     }
@@ -60,7 +60,7 @@ impl Figure {
 
 /// The figures of one benchmark.
 pub(crate) struct Report {
-    pub(crate) name: &'static str,
+    pub(crate) name: String,
     pub(crate) figures: Vec<Figure>,
 }
 
@@ -79,9 +79,7 @@ impl fmt::Display for Report {
         )?;
         for figure in &self.figures {
             let limit = figure.limit.map_or_else(String::new, number);
-            let ratio = figure
-                .ratio()
-                .map_or_else(String::new, |ratio| format!("{ratio:.2}"));
+            let ratio = figure.ratio().map_or_else(String::new, |ratio| format!("{ratio:.2}"));
             write!(
                 f,
                 "  {:<26} {:>12} {limit:>12} {ratio:>8}",
@@ -171,11 +169,14 @@ mod tests {
         let figures = vec![
             Figure::new("tasks_per_second", 3000.0)
                 .beside(4000.0)
-                .to_reach(Target::OfLimit(0.5)),
-            Figure::new("last_ms", 2500.0).to_reach(Target::Under(2000.0)),
+                .with_target(Target::OfLimit(0.5)),
+            Figure::new("last_ms", 2500.0).with_target(Target::Under(2000.0)),
             Figure::new("p50_ms", 9.87),
         ];
-        Report { name: "api", figures }
+        Report {
+            name: "api".to_owned(),
+            figures,
+        }
     }
 
     #[test]

@@ -41,3 +41,22 @@ AS $$
         (now() + interval '1 day')::timestamp, 'UTC', now() + interval '1 day'
     FROM generate_series(1, number) AS n
 $$;
+
+-- Makes events of 10,000 tasks in turn, a thousand in each transaction.
+CREATE PROCEDURE bench.make_events(number integer)
+LANGUAGE plpgsql
+AS $$
+BEGIN
+    FOR batch IN 1 .. number / 1000 LOOP
+        INSERT INTO outbox (id, event_type, subject, user_id, version, actor, data, previous)
+        SELECT
+            bench.uuid_v7(), 'updated', task.id, task.user_id, 1 + batch / 10, task.user_id, bench.task_data(task),
+            '{"title": "Water the plants"}'
+        FROM tasks AS task
+        ORDER BY task.id
+        LIMIT 1000
+        OFFSET batch % 10 * 1000;
+        COMMIT;
+    END LOOP;
+END
+$$;

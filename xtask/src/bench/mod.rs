@@ -65,21 +65,25 @@ enum Benchmark {
 
 impl Benchmark {
     fn run(self, bench: &Bench) -> Result<Vec<Report>> {
-        let (name, measure): (_, fn(&Bench) -> Result<Vec<figure::Figure>>) = match self {
-            Self::Api => ("api", api::measure),
-            Self::Schedule => ("schedule", schedule::measure),
-            Self::Reminders => ("reminders", reminders::measure),
-            Self::Relay => ("relay", relay::measure),
-            Self::Next => ("next", next::measure),
-            Self::Start => ("start", start::measure),
+        let value = self.to_possible_value();
+        let name = value.map_or_else(String::new, |value| value.get_name().to_owned());
+        if self != Self::All {
+            eprintln!("measuring {name}");
+        }
+        let figures = match self {
+            Self::Api => api::measure(bench),
+            Self::Schedule => schedule::measure(bench),
+            Self::Reminders => reminders::measure(bench),
+            Self::Relay => relay::measure(bench),
+            Self::Next => next::measure(bench),
+            Self::Start => start::measure(bench),
             Self::All => {
                 let each = Self::value_variants().iter().filter(|one| **one != Self::All);
                 let reports: Result<Vec<_>> = each.map(|one| one.run(bench)).collect();
                 return Ok(reports?.into_iter().flatten().collect());
             }
         };
-        eprintln!("measuring {name}");
-        let figures = measure(bench).with_context(|| format!("cannot measure {name}"))?;
+        let figures = figures.with_context(|| format!("cannot measure {name}"))?;
         let report = Report { name, figures };
         print!("{report}");
         Ok(vec![report])

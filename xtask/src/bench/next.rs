@@ -65,7 +65,7 @@ pub(crate) fn measure(bench: &Bench) -> Result<Vec<Figure>> {
     process.wait()?;
 
     Ok(vec![
-        Figure::new("average_us", mean(&costs)).to_reach(Target::Under(5.0)),
+        Figure::new("average_us", mean(&costs)).with_target(Target::Under(5.0)),
         Figure::new("p50_us", percentile(&costs, 0.5)),
         Figure::new("p99_us", percentile(&costs, 0.99)),
         Figure::new("occurrences_per_second", 1e6 / mean(&costs)),

@@ -62,7 +62,8 @@ pub(crate) struct Memory {
 impl Memory {
     pub(crate) fn of(pid: u32) -> Result<Self> {
         let path = format!("/proc/{pid}/status");
-        let status = fs::read_to_string(&path).with_context(|| format!("cannot read {path}: has the process ended?"))?;
+        let status =
+            fs::read_to_string(&path).with_context(|| format!("cannot read {path}: has the process ended?"))?;
         Self::read(&status).with_context(|| format!("{path} says nothing of memory: has the process ended?"))
     }
 
@@ -90,6 +91,11 @@ pub(crate) fn wait_for<T>(what: &str, pause: Duration, mut ask: impl FnMut() -> 
         std::thread::sleep(pause);
     }
     bail!("{what} did not happen within {} s", PATIENCE.as_secs())
+}
+
+/// Waits until a worker that has just started has nothing more to do than to wait.
+pub(crate) fn let_it_idle() {
+    std::thread::sleep(Duration::from_secs(2));
 }
 
 /// What a command prints. Its mistakes are the error's text.

@@ -30,10 +30,7 @@ impl Progress {
     }
 
     /// When this part of the work was seen done.
-    #[allow(
-        clippy::cast_precision_loss,
-        reason = "counts of a benchmark are far below 2^52"
-    )]
+    #[allow(clippy::cast_precision_loss, reason = "counts of a benchmark are far below 2^52")]
     pub(crate) fn done_at(&self, part: f64) -> Duration {
         let enough = self.total as f64 * part;
         let reached = self.samples.iter().find(|(_, done)| *done as f64 >= enough);
@@ -46,10 +43,7 @@ impl Progress {
     }
 
     /// Pieces of work per second.
-    #[allow(
-        clippy::cast_precision_loss,
-        reason = "counts of a benchmark are far below 2^52"
-    )]
+    #[allow(clippy::cast_precision_loss, reason = "counts of a benchmark are far below 2^52")]
     pub(crate) fn rate(&self) -> f64 {
         self.total as f64 / self.end().as_secs_f64()
     }

@@ -12,7 +12,7 @@ use url::form_urlencoded;
 use utoipa::ToSchema;
 
 use crate::error::Result;
-use crate::extract::Cursor;
+use crate::extract::write_cursor;
 
 /// Marks an answer that was given before.
 const IDEMPOTENCY_REPLAYED: HeaderName = HeaderName::from_static("idempotency-replayed");
@@ -125,7 +125,7 @@ pub(crate) struct List<T> {
 /// A page with the way to the next one, in the body and as a link (RFC 8288). `list` keeps the cursors of one list
 /// out of another.
 pub(crate) fn page<T: Serialize, P: Serialize>(uri: &Uri, list: &'static str, page: Page<T, P>) -> Result<Response> {
-    let next_cursor = page.next.map(|position| Cursor::encode(list, &position)).transpose()?;
+    let next_cursor = page.next.map(|position| write_cursor(list, &position)).transpose()?;
     let link = next_cursor.as_deref().map(|cursor| next_link(uri, cursor));
     let mut answer = Answer::ok(List {
         items: page.items,

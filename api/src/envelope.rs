@@ -91,13 +91,17 @@ fn with_problem(mut response: Response, id: &HeaderValue) -> Response {
     let failure = response.extensions_mut().remove::<Failure>();
     let error = failure.map_or_else(|| Arc::new(Error::of_status(response.status())), |failure| failure.0);
     let id = id.to_str().unwrap_or_default();
-    if error.status().is_server_error() {
+    let status = error.status();
+    if status == StatusCode::INTERNAL_SERVER_ERROR {
         tracing::error!(request_id = id, error = %error, "request failed");
+    } else if status.is_server_error() {
+        tracing::warn!(request_id = id, error = %error, "request not served");
     } else {
         tracing::debug!(request_id = id, error = %error, "request refused");
     }
     let body = serde_json::to_vec(&error.problem(id)).expect("a problem has only string keys");
     let (mut parts, _) = response.into_parts();
+    parts.status = status;
     parts
         .headers
         .insert(header::CONTENT_TYPE, HeaderValue::from_static(problem::MEDIA_TYPE));

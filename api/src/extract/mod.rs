@@ -10,7 +10,7 @@ mod query;
 
 pub(crate) use body::{IdempotencyKey, MergePatch, Posted};
 pub(crate) use conditional::{IfMatch, IfNoneMatch};
-pub(crate) use page::{Cursor, foreign_cursor, page_size};
+pub(crate) use page::{foreign_cursor, page_size, read_cursor, write_cursor};
 pub(crate) use path::Path;
 pub(crate) use query::Query;
 

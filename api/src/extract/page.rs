@@ -19,32 +19,30 @@ pub(crate) fn page_size(limit: Option<u16>, max: u16) -> Result<u16> {
     }
 }
 
-/// Where a page ended, as text for the caller to send back: base64url of JSON. Opaque, but no secret: it holds only
-/// what the caller was shown, and every query is bound to the caller's user anyway.
+/// A position together with the list that it is in.
 #[derive(Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
-pub(crate) struct Cursor<L, P> {
+struct Cursor<L, P> {
     list: L,
     after: P,
 }
 
-impl Cursor<(), ()> {
-    /// A position in the list that is called `list`.
-    pub(crate) fn encode<P: Serialize>(list: &str, after: &P) -> Result<String> {
-        let json = serde_json::to_vec(&Cursor { list, after })?;
-        Ok(URL_SAFE_NO_PAD.encode(json))
-    }
+/// Where a page of `list` ended, as text for the caller to send back: base64url of JSON. Opaque, but no secret: it
+/// holds only what the caller was shown, and every query is bound to the caller's user anyway.
+pub(crate) fn write_cursor<P: Serialize>(list: &str, after: &P) -> Result<String> {
+    let json = serde_json::to_vec(&Cursor { list, after })?;
+    Ok(URL_SAFE_NO_PAD.encode(json))
+}
 
-    /// The position in `list` that a cursor stands for. A cursor of another list is refused.
-    pub(crate) fn decode<P: DeserializeOwned>(list: &str, cursor: Option<&str>) -> Result<Option<P>> {
-        let Some(cursor) = cursor else { return Ok(None) };
-        let decoded = URL_SAFE_NO_PAD
-            .decode(cursor)
-            .ok()
-            .and_then(|json| serde_json::from_slice::<Cursor<String, P>>(&json).ok())
-            .filter(|cursor| cursor.list == list);
-        decoded.map(|cursor| Some(cursor.after)).ok_or_else(foreign_cursor)
-    }
+/// The position in `list` that a cursor stands for. A cursor of another list is refused.
+pub(crate) fn read_cursor<P: DeserializeOwned>(list: &str, cursor: Option<&str>) -> Result<Option<P>> {
+    let Some(cursor) = cursor else { return Ok(None) };
+    let decoded = URL_SAFE_NO_PAD
+        .decode(cursor)
+        .ok()
+        .and_then(|json| serde_json::from_slice::<Cursor<String, P>>(&json).ok())
+        .filter(|cursor| cursor.list == list);
+    decoded.map(|cursor| Some(cursor.after)).ok_or_else(foreign_cursor)
 }
 
 /// What to say about a cursor that does not belong to the list, its order or this API.

@@ -15,7 +15,7 @@ use utoipa_axum::routes;
 
 use crate::answer::{self, Answer, List, replay};
 use crate::error::Result;
-use crate::extract::{Cursor, IdempotencyKey, Path, Query, page_size};
+use crate::extract::{IdempotencyKey, Path, Query, page_size, read_cursor};
 use crate::problem::Problems;
 use crate::state::{ApiState, Shared};
 
@@ -80,7 +80,7 @@ async fn list(
     Query(query): Query<FeedQuery>,
 ) -> Result<Response> {
     let limit = page_size(query.limit, api.config.max_page_size)?;
-    let after: Option<NotificationId> = Cursor::decode(FEED, query.cursor.as_deref())?;
+    let after: Option<NotificationId> = read_cursor(FEED, query.cursor.as_deref())?;
     let mut conn = api.pool.acquire().await?;
     let page = notification::list(&mut conn, &caller.user, query.unread, after, limit).await?;
     answer::page(&uri, FEED, page)
@@ -127,7 +127,7 @@ async fn reminders(
     Query(query): Query<DigestQuery>,
 ) -> Result<Response> {
     let limit = page_size(query.limit, api.config.max_page_size)?;
-    let after: Option<NotificationId> = Cursor::decode(DIGEST, query.cursor.as_deref())?;
+    let after: Option<NotificationId> = read_cursor(DIGEST, query.cursor.as_deref())?;
     let mut conn = api.pool.acquire().await?;
     let page = notification::digest(&mut conn, &caller.user, path.id, after, limit).await?;
     answer::page(&uri, DIGEST, page)

@@ -17,7 +17,7 @@ use utoipa_axum::routes;
 use super::patch::SchedulePatch;
 use crate::answer::{self, Answer, Items, List, no_content, not_modified, replay};
 use crate::error::{Error, Result};
-use crate::extract::{Cursor, IdempotencyKey, IfMatch, IfNoneMatch, MergePatch, Path, Posted, Query, page_size};
+use crate::extract::{IdempotencyKey, IfMatch, IfNoneMatch, MergePatch, Path, Posted, Query, page_size, read_cursor};
 use crate::problem::{Problems, Stale};
 use crate::state::{ApiState, Shared};
 
@@ -89,7 +89,7 @@ async fn list(
     Query(query): Query<ScheduleListQuery>,
 ) -> Result<Response> {
     let limit = page_size(query.limit, api.config.max_page_size)?;
-    let after: Option<ScheduleId> = Cursor::decode(SCHEDULES, query.cursor.as_deref())?;
+    let after: Option<ScheduleId> = read_cursor(SCHEDULES, query.cursor.as_deref())?;
     let mut conn = api.pool.acquire().await?;
     let page = schedule::list(&mut conn, &caller.user, after, limit).await?;
     answer::page(&uri, SCHEDULES, page)

@@ -19,7 +19,7 @@ use super::patch::TaskPatch;
 use crate::answer::{self, Answer, List, no_content, not_modified, replay};
 use crate::error::Result;
 use crate::extract::{
-    Cursor, IdempotencyKey, IfMatch, IfNoneMatch, MergePatch, Path, Posted, Query, foreign_cursor, page_size,
+    IdempotencyKey, IfMatch, IfNoneMatch, MergePatch, Path, Posted, Query, foreign_cursor, page_size, read_cursor,
 };
 use crate::problem::{Problems, Stale};
 use crate::state::{ApiState, Shared};
@@ -94,7 +94,7 @@ async fn list(
     Query(query): Query<TaskListQuery>,
 ) -> Result<Response> {
     let limit = page_size(query.limit, api.config.max_page_size)?;
-    let after = Cursor::decode(TASKS, query.cursor.as_deref())?;
+    let after = read_cursor(TASKS, query.cursor.as_deref())?;
     let filter = Filter {
         status: query.status,
         priority: query.priority,
@@ -330,7 +330,7 @@ async fn history(
     Query(query): Query<HistoryQuery>,
 ) -> Result<Response> {
     let limit = page_size(query.limit, api.config.max_page_size)?;
-    let after: Option<i64> = Cursor::decode(HISTORY, query.cursor.as_deref())?;
+    let after: Option<i64> = read_cursor(HISTORY, query.cursor.as_deref())?;
     let mut conn = api.pool.acquire().await?;
     let page = audit::history(&mut conn, &caller.user, path.id, after, limit).await?;
     answer::page(&uri, HISTORY, page)

@@ -38,6 +38,8 @@ pub(crate) fn config() -> ApiConfig {
 pub(crate) struct App {
     pub(crate) address: SocketAddr,
     pub(crate) client: Client,
+    /// What the API wakes others with.
+    pub(crate) waker: Waker,
     pub(crate) shutdown: CancellationToken,
     pub(crate) server: JoinHandle<()>,
     /// Last, so that the database goes when nobody uses it.
@@ -57,7 +59,8 @@ impl App {
         // Whichever test comes first has installed it.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let db = TestDb::new().await;
-        let state = ApiState::new(config, db.pool.clone(), Waker::new(), metrics()).unwrap();
+        let waker = Waker::new();
+        let state = ApiState::new(config, db.pool.clone(), waker.clone(), metrics()).unwrap();
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = listener.local_addr().unwrap();
         let shutdown = CancellationToken::new();
@@ -69,6 +72,7 @@ impl App {
         Self {
             address,
             client,
+            waker,
             shutdown,
             server,
             db,
@@ -97,6 +101,22 @@ impl App {
             client: self.client.clone(),
             token: None,
         }
+    }
+
+    /// Returns when a request waits for a row that somebody else holds.
+    pub(crate) async fn somebody_waits(&self) {
+        let waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = current_database() AND wait_event_type = 'Lock')";
+        for _ in 0..200 {
+            if sqlx::query_scalar::<_, bool>(waiting)
+                .fetch_one(&self.db.pool)
+                .await
+                .unwrap()
+            {
+                return;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("nobody waits");
     }
 
     /// Does what the worker does: sends the reminders that are due.

@@ -94,17 +94,13 @@ async fn another_users_things_are_not_there() {
     for route in routes() {
         let path = path_of(&route.path);
         let reply = call(&bob, &route, &path).await;
+        assert!(!mentions_ada(&reply), "{} {path}: {reply:?}", route.method);
         if route.path.contains('{') {
             assert_eq!(reply.status, 404, "{} {path}: {reply:?}", route.method);
             assert_eq!(reply.problem(), "not-found");
         } else if route.method == Method::GET {
             assert_eq!(reply.expect(200).body["items"], json!([]), "{path}");
         }
-        assert!(
-            !reply_mentions_ada(&call(&bob, &route, &path).await),
-            "{} {path}",
-            route.method
-        );
     }
     let parent = path_of("{id}");
     let refused = bob
@@ -121,7 +117,7 @@ async fn another_users_things_are_not_there() {
     assert!(all["items"].as_array().unwrap().iter().all(|task| task["version"] == 1));
 }
 
-fn reply_mentions_ada(reply: &Reply) -> bool {
+fn mentions_ada(reply: &Reply) -> bool {
     reply.text.contains("ada") || reply.text.contains("secret")
 }
 

@@ -22,7 +22,7 @@ async fn a_shutdown_lets_requests_end_and_takes_no_more() {
         &json!({"title": "ended in peace"}),
     );
     let running = tokio::spawn(Reply::to(patch));
-    tokio::time::sleep(Duration::from_millis(200)).await;
+    app.somebody_waits().await;
 
     app.shutdown.cancel();
     tokio::time::sleep(Duration::from_millis(200)).await;

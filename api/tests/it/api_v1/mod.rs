@@ -8,3 +8,4 @@ mod reminders;
 mod schedules;
 mod tasks;
 mod tasks_id;
+mod waking;

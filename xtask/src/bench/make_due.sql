@@ -14,7 +14,7 @@ WITH due AS (
         id, user_id, title, priority, due_local, due_zone, due_at, schedule_id, occurrence_at, created_at, updated_at
     )
     SELECT
-        bench.uuid_v7(), user_id, 'Weekly review 2030-01-31', 'high', '2030-01-31T17:00:00', 'Europe/Berlin',
+        bench.uuid_v7(), user_id, 'Weekly review 2030-01-31', 'high', '20300131T170000', 'Europe/Berlin',
         next_at + interval '8 hours', id, next_at, now(), now()
     FROM due
     RETURNING *
@@ -33,7 +33,7 @@ WITH due AS (
     FROM task
 ), event AS (
     INSERT INTO outbox (id, event_type, subject, user_id, version, actor, data)
-    SELECT bench.uuid_v7(), 'recurring_spawn', id, user_id, 1, 'system:recurring', bench.task_data(task)
+    SELECT bench.uuid_v7(), 'recurring_spawn', id, user_id, 1, 'system recurring', bench.task_data(task)
     FROM task
 ), occurrence AS (
     INSERT INTO occurrences (schedule_id, scheduled_for, task_id)

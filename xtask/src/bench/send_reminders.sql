@@ -20,6 +20,6 @@ WITH due AS (
 )
 INSERT INTO outbox (id, event_type, subject, user_id, version, actor, data)
 SELECT
-    bench.uuid_v7(), 'reminder', task.id, task.user_id, task.version, 'system:reminders', bench.task_data(task)
+    bench.uuid_v7(), 'reminder', task.id, task.user_id, task.version, 'system reminders', bench.task_data(task)
 FROM due
 JOIN tasks AS task ON task.id = due.task_id;

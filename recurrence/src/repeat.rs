@@ -44,6 +44,11 @@ pub struct RepeatSpec {
     pub month_end: Option<MonthEnd>,
 }
 
+impl RepeatSpec {
+    /// The names of its fields, as [`ScheduleSpec::FIELDS`](crate::ScheduleSpec::FIELDS).
+    pub const FIELDS: &[&str] = &["cron", "rrule", "every", "mode", "month_end"];
+}
+
 /// A checked [`RepeatSpec`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Repeat {

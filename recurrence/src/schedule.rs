@@ -107,6 +107,21 @@ fn parse_bound(field: &'static str, text: &str, time_of_date: civil::Time) -> Re
 }
 
 impl ScheduleSpec {
+    /// The names of its fields. Reading one ignores others, since a newer version may have stored more; whoever reads
+    /// what a user writes refuses what is not among these.
+    pub const FIELDS: &[&str] = &[
+        "cron",
+        "rrule",
+        "every",
+        "at",
+        "time_zone",
+        "start",
+        "end",
+        "exdates",
+        "rdates",
+        "month_end",
+    ];
+
     /// Reads a block of iCalendar lines (DTSTART, RRULE, EXDATE, RDATE) as calendars export them. `time_zone` is for
     /// a DTSTART without TZID. Month ends become [`MonthEnd::Strict`].
     ///

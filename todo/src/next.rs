@@ -20,7 +20,7 @@ const MOST_OCCURRENCES: usize = 10_000;
 
 /// Show when a schedule fires
 #[derive(Debug, Args)]
-pub struct NextArgs {
+pub(crate) struct NextArgs {
     /// A cron expression ('0 9 * * 1-5', '@daily'), an RRULE ('FREQ=MONTHLY;BYDAY=-1FR') or an interval ('every 2h')
     #[arg(required_unless_present = "stdin")]
     schedule: Option<String>,
@@ -52,7 +52,7 @@ pub struct NextArgs {
 
 /// Prints the answer. A schedule that is wrong is one line on standard error and exit code 2.
 #[expect(clippy::needless_pass_by_value, reason = "a subcommand is handed its arguments")]
-pub fn run(args: NextArgs) -> anyhow::Result<ExitCode> {
+pub(crate) fn run(args: NextArgs) -> anyhow::Result<ExitCode> {
     let mut out = io::stdout().lock();
     let written = if args.stdin {
         answer_lines(io::stdin().lock(), &mut out)

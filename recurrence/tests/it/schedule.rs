@@ -205,3 +205,47 @@ fn a_calendars_export_is_imported() {
     let got = next(&spec, "2025-01-01T00:00:00Z", 9);
     assert_eq!(got, ["2025-01-31T09:00:00+01:00", "2025-05-31T09:00:00+02:00"]);
 }
+
+#[test]
+fn the_named_fields_are_all_that_there_are() {
+    let spec = ScheduleSpec {
+        cron: Some(String::new()),
+        rrule: Some(String::new()),
+        every: Some(String::new()),
+        at: Some(jiff::civil::time(9, 0, 0, 0)),
+        time_zone: "UTC".to_owned(),
+        start: Some(jiff::civil::datetime(2026, 1, 1, 0, 0, 0, 0)),
+        end: Some(jiff::civil::datetime(2026, 1, 1, 0, 0, 0, 0)),
+        exdates: vec![jiff::civil::datetime(2026, 1, 1, 0, 0, 0, 0)],
+        rdates: vec![jiff::civil::datetime(2026, 1, 1, 0, 0, 0, 0)],
+        month_end: Some(todo_recurrence::MonthEnd::Clamp),
+    };
+    let repeat = todo_recurrence::RepeatSpec {
+        cron: spec.cron.clone(),
+        rrule: spec.rrule.clone(),
+        every: spec.every.clone(),
+        mode: todo_recurrence::RepeatMode::FromDue,
+        month_end: spec.month_end,
+    };
+    assert_eq!(names(&spec), sorted(ScheduleSpec::FIELDS));
+    assert_eq!(names(&repeat), sorted(todo_recurrence::RepeatSpec::FIELDS));
+}
+
+/// The names that a value is written with, sorted.
+fn names(value: &impl serde::Serialize) -> Vec<String> {
+    let value = serde_json::to_value(value).unwrap();
+    sorted(
+        &value
+            .as_object()
+            .unwrap()
+            .keys()
+            .map(String::as_str)
+            .collect::<Vec<_>>(),
+    )
+}
+
+fn sorted(names: &[&str]) -> Vec<String> {
+    let mut names: Vec<String> = names.iter().map(|name| (*name).to_owned()).collect();
+    names.sort();
+    names
+}

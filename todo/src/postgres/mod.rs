@@ -41,7 +41,7 @@ use log::LogKeeper;
 use server::Server;
 
 /// The oldest PostgreSQL that the platform's SQL runs on.
-const OLDEST_MAJOR: u32 = 14;
+const OLDEST_MAJOR: u32 = 15;
 
 /// Tells the user, line by line, about steps that take noticeable time.
 pub(crate) type Progress<'a> = &'a (dyn Fn(&str) + Send + Sync);

@@ -193,7 +193,8 @@ CREATE TABLE idempotency_keys (
     fingerprint bytea NOT NULL,
     status smallint,
     headers jsonb,
-    body jsonb,
+    -- As it was sent, to the byte.
+    body text,
     created_at timestamptz NOT NULL DEFAULT now(),
     PRIMARY KEY (user_id, key)
 );

@@ -44,8 +44,8 @@ pub struct StoredAnswer {
     pub status: u16,
     /// Headers of the answer, by name.
     pub headers: Value,
-    /// The body; `Value::Null` for none.
-    pub body: Value,
+    /// The body, to the byte; empty for none.
+    pub body: String,
 }
 
 /// How a request with a key begins.
@@ -66,7 +66,7 @@ pub struct Work {
     key: Option<Key>,
 }
 
-/// Opens a transaction for a request. With `lock_task`, that task's row lock is its first statement, as the outbox
+/// Opens a transaction for a request. With `lock_task`, that task's lock is its first statement, as the outbox
 /// demands of everything that changes a task. Without a key it is just a transaction.
 pub async fn begin(pool: &PgPool, user: &UserId, key: Option<Key>, lock_task: Option<TaskId>) -> Result<Begun> {
     let mut tx = pool.begin().await?;

@@ -13,6 +13,7 @@ use crate::task::Page;
 /// What a notification tells of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = NotificationKind)]
 pub enum Kind {
     /// One reminder.
     Reminder,

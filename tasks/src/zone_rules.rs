@@ -221,7 +221,7 @@ async fn refresh_schedules(pool: &PgPool) -> Result<usize> {
         let mut tx = pool.begin().await?;
         let rows = sqlx::query!(
             r#"
-            SELECT id, rule AS "rule: sqlx::types::Json<ScheduleSpec>", anchor_at, cursor_at, next_at
+            SELECT id, rule, anchor_at, cursor_at, next_at
             FROM schedules
             WHERE id > $1
                 AND deleted_at IS NULL
@@ -238,7 +238,10 @@ async fn refresh_schedules(pool: &PgPool) -> Result<usize> {
         after = last.id;
         for row in rows {
             // One that this version cannot read is stopped, with its reason, by the worker.
-            let Ok(rule) = Rule::new(&row.rule, row.anchor_at.to_jiff()) else {
+            let Ok(spec) = serde_json::from_value::<ScheduleSpec>(row.rule) else {
+                continue;
+            };
+            let Ok(rule) = Rule::new(&spec, row.anchor_at.to_jiff()) else {
                 continue;
             };
             let next = rule.next_after(row.cursor_at.to_jiff());

@@ -15,7 +15,7 @@ use crate::task::{self, ReminderInput, TaskInput};
 
 mod send;
 
-pub use send::{LATE_AFTER, Sent, next_fire_at, send_late, send_on_time};
+pub use send::{LATE_AFTER, Sent, send_late, send_on_time, until_next};
 
 /// A reminder, and whether it went out.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]

@@ -9,6 +9,7 @@
 //! one, and of the rest in a digest that grows with each batch instead of ringing again.
 
 use std::collections::HashMap;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
@@ -90,11 +91,11 @@ pub async fn send_late(conn: &mut PgConnection, limit: i64) -> Result<Sent> {
     send(conn, claimed, &digests, true).await
 }
 
-/// When the next reminder is due; `None` when none waits.
-pub async fn next_fire_at(conn: &mut PgConnection) -> Result<Option<Timestamp>> {
-    let next = sqlx::query_scalar!(
+/// How long until the next reminder is due, by the database's clock; `None` when none waits.
+pub async fn until_next(conn: &mut PgConnection) -> Result<Option<Duration>> {
+    let seconds = sqlx::query_scalar!(
         r#"
-        SELECT min(fire_at)
+        SELECT EXTRACT(epoch FROM min(fire_at) - now())::double precision
         FROM reminders
         WHERE sent_at IS NULL
             AND fire_at IS NOT NULL
@@ -102,7 +103,7 @@ pub async fn next_fire_at(conn: &mut PgConnection) -> Result<Option<Timestamp>> 
     )
     .fetch_one(conn)
     .await?;
-    Ok(next.map(jiff_sqlx::Timestamp::to_jiff))
+    Ok(seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok()))
 }
 
 /// The digest of each user who has more late reminders than are told singly: the one that is open, or a new one.
@@ -265,7 +266,11 @@ async fn begin_or_grow_digests(
     sqlx::query!(
         r#"
         INSERT INTO notifications (id, user_id, kind, title, scheduled_for, late, reminder_count)
-        SELECT d.id, d.user_id, 'digest', d.count || ' reminders came due while the platform was away', $4, TRUE, d.count
+        SELECT
+            d.id, d.user_id, 'digest',
+            d.count || CASE d.count WHEN 1 THEN ' reminder' ELSE ' reminders' END
+                || ' came due while the platform was away',
+            $4, TRUE, d.count
         FROM UNNEST($1::uuid[], $2::text[], $3::integer[]) AS d (id, user_id, count)
         ON CONFLICT (id) DO UPDATE
         SET reminder_count = notifications.reminder_count + EXCLUDED.reminder_count,

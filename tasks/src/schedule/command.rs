@@ -49,7 +49,9 @@ pub async fn put_external(
     sqlx::query!(
         r#"
         UPDATE schedules
-        SET user_id = $2
+        SET user_id = $2,
+            version = version + 1,
+            updated_at = now()
         WHERE external_uid = $1
             AND user_id <> $2
         "#,
@@ -96,9 +98,14 @@ where
     E: From<Error>,
 {
     let before = lock(conn, &caller.user, id, if_match).await?;
-    let fields = edit(ScheduleInput::from(&before))?
-        .parse(clock::now())
-        .map_err(Error::Invalid)?;
+    let input = edit(ScheduleInput::from(&before))?;
+    // A rule that stays counts from where it did: one that has ended would be refused as one that never fires.
+    let counts_from = if input.schedule == before.schedule {
+        before.anchor_at
+    } else {
+        clock::now()
+    };
+    let fields = input.parse(counts_from).map_err(Error::Invalid)?;
     Ok(write(conn, before, fields).await?)
 }
 
@@ -172,13 +179,13 @@ async fn write(conn: &mut PgConnection, before: Schedule, fields: ScheduleFields
     }
     let (id, user) = (before.id, before.user_id.clone());
     let resumed = before.suspended && !fields.suspended;
-    let before = if before.suspended || before.problem.is_some() {
-        before
-    } else {
-        make(conn, vec![before]).await?;
-        get(conn, &user, id).await?
-    };
     let now = database_now(conn).await?;
+    let mut before = before;
+    // One that slept long takes several turns.
+    while !before.suspended && before.problem.is_none() && before.next_at.is_some_and(|next| next <= now) {
+        make(conn, vec![before]).await?;
+        before = get(conn, &user, id).await?;
+    }
     let (anchor, cursor) = match (same_rule, resumed) {
         (true, false) => (before.anchor_at, before.cursor_at),
         (true, true) => (before.anchor_at, before.cursor_at.max(now)),

@@ -27,7 +27,7 @@ pub struct TemplateReminder {
 }
 
 /// The task that each occurrence makes.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(deny_unknown_fields)]
 pub struct TaskTemplate {
     /// One line; `{{date}}`, `{{date:%B %Y}}`, `{{time}}`, `{{weekday}}`, `{{week}}` and `{{n}}` stand for the occurrence.

@@ -4,7 +4,8 @@
 //! cursors. Any number of workers may do so side by side: `SKIP LOCKED` gives each its own schedules, and the
 //! primary key of `occurrences` refuses a double whatever happens.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
+use std::time::Duration;
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
@@ -18,7 +19,7 @@ use super::input::zone_of;
 use super::query::{SELECT_SCHEDULES, ScheduleRow};
 use super::{Overlap, Schedule};
 use crate::caller::Caller;
-use crate::error::{Invalid, Result};
+use crate::error::{Error, Invalid, Result};
 use crate::task::{NewTask, insert};
 
 /// The most tasks that one transaction makes; what is left waits for the next.
@@ -58,11 +59,11 @@ pub async fn make_due(conn: &mut PgConnection, limit: i64) -> Result<Made> {
     make(conn, schedules).await
 }
 
-/// When the next schedule is due; `None` when none is.
-pub async fn next_at(conn: &mut PgConnection) -> Result<Option<Timestamp>> {
-    let next = sqlx::query_scalar!(
+/// How long until the next schedule is due, by the database's clock; `None` when none is.
+pub async fn until_next(conn: &mut PgConnection) -> Result<Option<Duration>> {
+    let seconds = sqlx::query_scalar!(
         r#"
-        SELECT min(next_at)
+        SELECT EXTRACT(epoch FROM min(next_at) - now())::double precision
         FROM schedules
         WHERE next_at IS NOT NULL
             AND NOT suspended
@@ -72,7 +73,7 @@ pub async fn next_at(conn: &mut PgConnection) -> Result<Option<Timestamp>> {
     )
     .fetch_one(conn)
     .await?;
-    Ok(next.map(jiff_sqlx::Timestamp::to_jiff))
+    Ok(seconds.and_then(|seconds| Duration::try_from_secs_f64(seconds.max(0.0)).ok()))
 }
 
 /// Makes what is due of these schedules, whose rows the transaction has locked.
@@ -104,6 +105,7 @@ pub(super) async fn make(conn: &mut PgConnection, schedules: Vec<Schedule>) -> R
         }
     }
     let tasks = without_made_before(conn, tasks).await?;
+    progress.count_made(&tasks);
     made.tasks = tasks.len();
     made.worst_delay_seconds = tasks
         .iter()
@@ -163,9 +165,13 @@ struct Plan {
     next: Option<Timestamp>,
 }
 
-fn plan(schedule: &Schedule, now: Timestamp, has_open_task: bool) -> Result<Plan, Invalid> {
+/// Plans a schedule's turn, or says why this version cannot.
+fn plan(schedule: &Schedule, now: Timestamp, has_open_task: bool) -> Result<Plan, String> {
+    if let Some(unreadable) = &schedule.problem {
+        return Err(unreadable.clone());
+    }
     let rule = Rule::new(&schedule.schedule, schedule.anchor_at)
-        .map_err(|wrong| Invalid::new(wrong.field, wrong.message).under("schedule"))?;
+        .map_err(|wrong| Invalid::new(wrong.field, wrong.message).under("schedule").to_string())?;
     let mut decision = decide(&rule, schedule.catch_up, schedule.cursor_at, now);
     let mut skipped = 0;
     if schedule.overlap == Overlap::Skip {
@@ -183,16 +189,14 @@ fn plan(schedule: &Schedule, now: Timestamp, has_open_task: bool) -> Result<Plan
             let fields = schedule
                 .template
                 .task(&occurrence.to_zoned(zone.clone()), n)
-                .map_err(|mut wrong| {
-                    wrong.pop().map_or_else(
-                        || Invalid::new("template", "is invalid"),
-                        |wrong| wrong.under("template"),
-                    )
+                .map_err(|wrong| {
+                    let wrong = wrong.into_iter().map(|wrong| wrong.under("template"));
+                    Error::Invalid(wrong.collect()).to_string()
                 })?;
             let new = NewTask::new(schedule.user_id.clone(), fields, now);
             Ok(new.of_schedule(schedule.id, occurrence))
         })
-        .collect::<Result<_, Invalid>>()?;
+        .collect::<Result<_, String>>()?;
     Ok(Plan {
         tasks,
         missed: decision.missed,
@@ -203,7 +207,7 @@ fn plan(schedule: &Schedule, now: Timestamp, has_open_task: bool) -> Result<Plan
 }
 
 /// Stops a schedule that this version cannot read, and says why, so that it does not stand in the way of others.
-async fn stop(conn: &mut PgConnection, schedule: &Schedule, problem: &Invalid) -> Result<()> {
+async fn stop(conn: &mut PgConnection, schedule: &Schedule, problem: &str) -> Result<()> {
     sqlx::query!(
         r#"
         UPDATE schedules
@@ -211,7 +215,7 @@ async fn stop(conn: &mut PgConnection, schedule: &Schedule, problem: &Invalid) -
         WHERE id = $1
         "#,
         schedule.id.0,
-        problem.to_string(),
+        problem,
     )
     .execute(conn)
     .await?;
@@ -292,9 +296,20 @@ impl Progress {
                 .and_then(|new| new.task.occurrence_at)
                 .map(ToSqlx::to_sqlx),
         );
-        self.made.push(count(plan.tasks.len() as u64));
+        self.made.push(0);
         self.missed.push(count(plan.missed));
         self.skipped.push(count(plan.skipped));
+    }
+
+    /// Counts the tasks that are made, each for its schedule.
+    fn count_made(&mut self, tasks: &[NewTask]) {
+        let mut counts: HashMap<Uuid, i64> = HashMap::new();
+        for schedule in tasks.iter().filter_map(|new| new.task.schedule_id) {
+            *counts.entry(schedule.0).or_default() += 1;
+        }
+        for (made, id) in self.made.iter_mut().zip(&self.id) {
+            *made = counts.get(id).copied().unwrap_or_default();
+        }
     }
 
     async fn write(&self, conn: &mut PgConnection) -> Result<()> {

@@ -18,7 +18,7 @@ mod query;
 
 pub use command::{change, create, delete, pause, put_external, resume, retain_external};
 pub use input::{CatchUpInput, ScheduleFields, ScheduleInput, TaskTemplate, TemplateReminder};
-pub use make::{Made, make_due, next_at};
+pub use make::{Made, make_due, until_next};
 pub use query::{get, get_external, list, upcoming};
 
 /// What happens to an occurrence while a task that the schedule made is still open.

@@ -1,13 +1,14 @@
 //! Reading schedules.
 
 use jiff::Timestamp;
-use sqlx::types::Json;
+use serde::de::DeserializeOwned;
+use serde_json::Value;
 use sqlx::{PgConnection, Postgres, QueryBuilder};
-use todo_recurrence::{Schedule as Rule, ScheduleSpec, span::Span};
+use todo_recurrence::{Schedule as Rule, span::Span};
 use uuid::Uuid;
 
-use super::{CatchUpInput, CatchUpPolicy, Overlap, Schedule, ScheduleFields, TaskTemplate};
-use crate::error::{Error, Result};
+use super::{CatchUpInput, CatchUpPolicy, Overlap, Schedule, ScheduleFields};
+use crate::error::{Error, Invalid, Result};
 use crate::id::{ScheduleId, UserId};
 use crate::task::Page;
 
@@ -17,8 +18,8 @@ pub(super) struct ScheduleRow {
     id: Uuid,
     user_id: String,
     name: String,
-    rule: Json<ScheduleSpec>,
-    template: Json<TaskTemplate>,
+    rule: Value,
+    template: Value,
     overlap: String,
     catch_up_policy: String,
     catch_up_window_seconds: i64,
@@ -47,13 +48,18 @@ pub(super) const SELECT_SCHEDULES: &str = "
 ";
 
 impl From<ScheduleRow> for Schedule {
+    /// A rule or template that this version cannot read, such as one that a newer version wrote, is shown empty and
+    /// is its `problem`: one schedule must not stand in the way of a list, nor of the worker.
     fn from(row: ScheduleRow) -> Self {
+        let rule = read("schedule", row.rule);
+        let template = read("template", row.template);
+        let unreadable = rule.as_ref().err().or(template.as_ref().err()).map(Invalid::to_string);
         Self {
             id: row.id.into(),
             user_id: UserId::stored(row.user_id),
             name: row.name,
-            schedule: row.rule.0,
-            template: row.template.0,
+            schedule: rule.unwrap_or_default(),
+            template: template.unwrap_or_default(),
             overlap: if row.overlap == "skip" {
                 Overlap::Skip
             } else {
@@ -74,7 +80,7 @@ impl From<ScheduleRow> for Schedule {
             made: row.made,
             missed: row.missed,
             skipped: row.skipped,
-            problem: row.problem,
+            problem: row.problem.or(unreadable),
             version: row.version,
             created_at: row.created_at.to_jiff(),
             updated_at: row.updated_at.to_jiff(),
@@ -82,6 +88,11 @@ impl From<ScheduleRow> for Schedule {
             cursor_at: row.cursor_at.to_jiff(),
         }
     }
+}
+
+/// Reads a part of a schedule that is kept as JSON.
+fn read<T: DeserializeOwned>(field: &str, stored: Value) -> Result<T, Invalid> {
+    serde_json::from_value(stored).map_err(|error| Invalid::new(field, format!("this version cannot read it: {error}")))
 }
 
 /// Reads one schedule.
@@ -133,6 +144,13 @@ pub fn upcoming(schedule: &Schedule, from: Timestamp, count: usize) -> Vec<Times
     Rule::new(&schedule.schedule, schedule.anchor_at)
         .map(|rule| rule.after(from).take(count).collect())
         .unwrap_or_default()
+}
+
+impl Schedule {
+    /// Where its rule counts from when it has no start of its own.
+    pub fn counts_from(&self) -> Timestamp {
+        self.anchor_at
+    }
 }
 
 impl ScheduleFields {

@@ -1,8 +1,8 @@
 //! Changing a task: the one path for a PATCH, completing, reopening and deleting.
 //!
-//! Every command takes the task's row lock before it does anything else. The outbox depends on it: a transaction
-//! that waits for the lock has no transaction id yet, so ids follow the order of versions (see
-//! `todo_events::outbox`), and consumers see one task's events in the order in which it changed.
+//! Every command takes the task's lock before it does anything else. The outbox depends on it: a transaction that
+//! waits for that lock has no transaction id yet, so ids follow the order of versions (see `todo_events::outbox`),
+//! and consumers see one task's events in the order in which it changed.
 
 use jiff::Timestamp;
 use jiff_sqlx::ToSqlx;
@@ -10,28 +10,31 @@ use serde_json::{Map, Value};
 use sqlx::PgConnection;
 use todo_events::{EventType, NewEvent, outbox};
 
-use super::create::check_parent;
 use super::input::{ReminderFields, series_start};
+use super::parent::{check_parent, lock_tree};
 use super::query::get;
 use super::{ReminderInput, Status, Task, TaskFields, TaskInput, TaskReminder};
 use crate::caller::Caller;
 use crate::clock;
-use crate::error::{Error, Invalid, Result};
+use crate::error::{Error, Result};
 use crate::id::{ReminderId, TaskId, UserId};
 
-/// How many levels of tasks may hang under each other.
-const MAX_DEPTH: i32 = 10;
-
-/// Takes the task's row lock, until the transaction ends. Must be a transaction's first statement.
+/// Takes the task's lock and its row's, until the transaction ends. Must be a transaction's first statement.
+///
+/// The row's is NO KEY, because a task's key never changes: who makes or moves a task under this one need not wait.
 pub async fn lock(conn: &mut PgConnection, user: &UserId, id: TaskId) -> Result<()> {
     sqlx::query_scalar!(
         r#"
-        SELECT version
-        FROM tasks
-        WHERE user_id = $1
-            AND id = $2
-            AND deleted_at IS NULL
-        FOR UPDATE
+        SELECT t.version
+        FROM lock_subject($2) AS held (id)
+        CROSS JOIN LATERAL (
+            SELECT version
+            FROM tasks
+            WHERE tasks.user_id = $1
+                AND tasks.id = held.id
+                AND tasks.deleted_at IS NULL
+            FOR NO KEY UPDATE
+        ) AS t
         "#,
         user.as_str(),
         id.0,
@@ -134,8 +137,8 @@ async fn write(conn: &mut PgConnection, caller: &Caller, before: Task, fields: T
     if after.parent_id != before.parent_id
         && let Some(parent) = after.parent_id
     {
-        check_parent(conn, &caller.user, parent).await?;
-        check_ancestry(conn, &caller.user, after.id, parent).await?;
+        lock_tree(conn, &caller.user).await?;
+        check_parent(conn, &caller.user, after.id, parent).await?;
     }
     update_row(conn, &after).await?;
     if after.tags != before.tags {
@@ -205,42 +208,6 @@ fn changed_fields(before: &Task, after: &Task) -> Map<String, Value> {
         .into_iter()
         .filter(|(name, value)| !matches!(name.as_str(), "version" | "updated_at") && after.get(name) != Some(value))
         .collect()
-}
-
-/// A task may not hang under itself, nor deeper than [`MAX_DEPTH`].
-async fn check_ancestry(conn: &mut PgConnection, user: &UserId, id: TaskId, parent: TaskId) -> Result<()> {
-    let ancestry = sqlx::query!(
-        r#"
-        WITH RECURSIVE ancestor AS (
-            SELECT t.id, t.parent_id, 1 AS depth
-            FROM tasks AS t
-            WHERE t.user_id = $1
-                AND t.id = $2
-            UNION ALL
-            SELECT t.id, t.parent_id, a.depth + 1
-            FROM ancestor AS a
-            JOIN tasks AS t ON t.user_id = $1 AND t.id = a.parent_id
-            WHERE a.depth <= $3
-        )
-        SELECT
-            COALESCE(bool_or(id = $4), FALSE) AS "is_cycle!",
-            COALESCE(max(depth), 0) AS "depth!"
-        FROM ancestor
-        "#,
-        user.as_str(),
-        parent.0,
-        MAX_DEPTH,
-        id.0,
-    )
-    .fetch_one(conn)
-    .await?;
-    if ancestry.is_cycle {
-        return Err(Invalid::new("parent_id", "must not be the task itself or one below it").into());
-    }
-    if ancestry.depth > MAX_DEPTH {
-        return Err(Invalid::new("parent_id", format!("tasks nest at most {MAX_DEPTH} levels deep")).into());
-    }
-    Ok(())
 }
 
 async fn update_row(conn: &mut PgConnection, task: &Task) -> Result<()> {
@@ -357,8 +324,9 @@ async fn replace_reminders(conn: &mut PgConnection, before: &Task, after: &Task)
 
 /// Sets when each reminder goes out after a change of due date, of status, or of the reminders themselves.
 ///
-/// One that went out goes out again only when it moved to an instant that still lies ahead. A task that is opened
-/// again takes up only what lies ahead; one that was changed while open also sends what came due meanwhile.
+/// One that went out goes out again only when it moved to an instant that still lies ahead; moved back to an instant
+/// at which it went out, it has gone out. A task that is opened again takes up only what lies ahead; one that was
+/// changed while open also sends what came due meanwhile.
 async fn rearm_reminders(conn: &mut PgConnection, before: &Task, after: &Task) -> Result<()> {
     if after.status == Status::Completed {
         if before.status == Status::Open {
@@ -380,9 +348,10 @@ async fn rearm_reminders(conn: &mut PgConnection, before: &Task, after: &Task) -
         r#"
         UPDATE reminders AS r
         SET fire_at = n.fire_at,
-            sent_at = NULL,
-            late = FALSE
+            sent_at = told.created_at,
+            late = COALESCE(told.late, FALSE)
         FROM UNNEST($2::uuid[], $3::timestamptz[]) AS n (id, fire_at)
+        LEFT JOIN notifications AS told ON told.reminder_id = n.id AND told.scheduled_for = n.fire_at
         WHERE r.task_id = $1
             AND r.id = n.id
             AND r.fire_at IS DISTINCT FROM n.fire_at
@@ -435,4 +404,111 @@ async fn append(
     };
     outbox::append(conn, &[event]).await?;
     Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use serde_json::json;
+
+    use super::super::NewTask;
+    use super::*;
+
+    const NOW: &str = "2026-11-21T09:00:00.123456Z";
+
+    fn task(document: Value) -> Task {
+        let fields = serde_json::from_value::<TaskInput>(document).unwrap().parse().unwrap();
+        NewTask::new(
+            UserId::parse("ada").unwrap(),
+            fields,
+            "2026-01-01T00:00:00Z".parse().unwrap(),
+        )
+        .task
+    }
+
+    fn monthly() -> Task {
+        task(json!({
+            "title": "rent",
+            "due": {"local": "2101-01-31T09:00:00"},
+            "recurrence": {"every": "1mo"},
+            "reminders": [{"before": "1h"}, {"at": {"local": "2101-01-01T00:00:00"}}],
+        }))
+    }
+
+    /// The task after an edit of its document.
+    fn edited(before: &Task, edit: impl FnOnce(&mut TaskInput)) -> Task {
+        let mut input = TaskInput::from(before);
+        edit(&mut input);
+        apply(before, &input.parse().unwrap(), NOW.parse().unwrap())
+    }
+
+    #[test]
+    fn without_a_difference_no_field_has_changed() {
+        let before = monthly();
+        let after = edited(&before, |_| {});
+        assert_eq!(changed_fields(&before, &after), Map::new());
+        assert_eq!((after.version, after.updated_at), (2, NOW.parse().unwrap()));
+    }
+
+    #[test]
+    fn changed_fields_hold_the_former_values() {
+        let before = monthly();
+        let after = edited(&before, |input| {
+            input.title = "other".to_owned();
+            input.category = Some("home".to_owned());
+        });
+        let expected = json!({"title": "rent", "category": null});
+        assert_eq!(Value::Object(changed_fields(&before, &after)), expected);
+    }
+
+    #[test]
+    fn completing_sets_the_time_once_and_reopening_clears_it() {
+        let open = monthly();
+        let done = edited(&open, |input| input.status = Status::Completed);
+        assert_eq!(done.completed_at, Some(NOW.parse().unwrap()));
+        let earlier = Task {
+            completed_at: Some("2026-06-01T00:00:00Z".parse().unwrap()),
+            ..done
+        };
+        let renamed = edited(&earlier, |input| input.title = "other".to_owned());
+        assert_eq!(renamed.completed_at, earlier.completed_at);
+        assert_eq!(edited(&earlier, |input| input.status = Status::Open).completed_at, None);
+    }
+
+    #[test]
+    fn a_series_goes_on_until_its_due_date_or_rule_is_set_anew() {
+        let first = "2100-12-31T09:00:00".parse().unwrap();
+        let before = Task {
+            series_start: Some(first),
+            ..monthly()
+        };
+        let due = before.due.as_ref().unwrap().local;
+        let kept = edited(&before, |input| input.title = "other".to_owned());
+        assert_eq!(kept.series_start, Some(first));
+        let other_rule = edited(&before, |input| {
+            input.recurrence.as_mut().unwrap().every = Some("2mo".to_owned());
+        });
+        assert_eq!(other_rule.series_start, Some(due));
+        let moved = edited(&before, |input| {
+            input.due.as_mut().unwrap().local = Some("2101-02-15T09:00:00".parse().unwrap());
+        });
+        assert_eq!(moved.series_start, Some("2101-02-15T09:00:00".parse().unwrap()));
+        let ended = edited(&before, |input| input.recurrence = None);
+        assert_eq!(ended.series_start, None);
+    }
+
+    #[test]
+    fn reminders_that_say_the_same_are_the_same() {
+        let before = monthly();
+        let after = edited(&before, |input| {
+            input.reminders.remove(1);
+            let half_an_hour = serde_json::from_value(json!({"before": "30m"})).unwrap();
+            input.reminders.insert(0, half_an_hour);
+        });
+        assert_eq!(after.reminders.len(), 2);
+        assert!(after.reminders.contains(&before.reminders[0]));
+        assert!(!after.reminders.contains(&before.reminders[1]));
+        assert!(after.reminders.is_sorted_by_key(|reminder| reminder.id));
+    }
 }

@@ -9,6 +9,7 @@ use todo_events::{EventType, NewEvent};
 use uuid::Uuid;
 
 use super::input::{ReminderFields, check_reminders_have_a_due_date, series_start};
+use super::parent::check_parent;
 use super::{ReminderInput, Status, Task, TaskFields, TaskReminder};
 use crate::caller::Caller;
 use crate::clock;
@@ -77,10 +78,10 @@ pub async fn create(conn: &mut PgConnection, caller: &Caller, fields: TaskFields
         return Err(Invalid::new("status", "a new task is open; complete it once it is there").into());
     }
     check_reminders_have_a_due_date(&fields.reminders, fields.due.as_ref())?;
-    if let Some(parent) = fields.parent_id {
-        check_parent(conn, &caller.user, parent).await?;
-    }
     let new = NewTask::new(caller.user.clone(), fields, clock::now());
+    if let Some(parent) = new.task.parent_id {
+        check_parent(conn, &caller.user, new.task.id, parent).await?;
+    }
     insert(
         conn,
         std::slice::from_ref(&new),
@@ -90,27 +91,6 @@ pub async fn create(conn: &mut PgConnection, caller: &Caller, fields: TaskFields
     )
     .await?;
     Ok(new.task)
-}
-
-/// A parent must be a task of the same user that is not deleted.
-pub(super) async fn check_parent(conn: &mut PgConnection, user: &UserId, parent: TaskId) -> Result<()> {
-    let found = sqlx::query_scalar!(
-        r#"
-        SELECT TRUE AS "found!"
-        FROM tasks
-        WHERE user_id = $1
-            AND id = $2
-            AND deleted_at IS NULL
-        "#,
-        user.as_str(),
-        parent.0,
-    )
-    .fetch_optional(conn)
-    .await?;
-    match found {
-        Some(_) => Ok(()),
-        None => Err(Invalid::new("parent_id", "no such task").into()),
-    }
 }
 
 /// Writes tasks, their tags and reminders, and an event of type `event_type` for each. One statement: all or nothing.

@@ -283,7 +283,7 @@ fn parse_reminders(invalid: &mut Vec<Invalid>, reminders: &[ReminderInput]) -> V
     let mut parsed: Vec<ReminderFields> = Vec::with_capacity(reminders.len());
     for (index, reminder) in reminders.iter().enumerate() {
         match reminder.parse() {
-            Ok(fields) if parsed.contains(&fields) => {
+            Ok(fields) if parsed.iter().any(|other| other.key() == fields.key()) => {
                 invalid.push(Invalid::new(format!("reminders[{index}]"), "is there twice"));
             }
             Ok(fields) => parsed.push(fields),
@@ -314,4 +314,157 @@ pub(crate) fn series_start(
 ) -> Option<DateTime> {
     recurrence?;
     earlier.or_else(|| due.map(|due| due.local))
+}
+
+#[cfg(test)]
+mod tests {
+    #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+    use serde_json::{Value, json};
+
+    use super::*;
+
+    /// A task with one field other than its default.
+    fn with(field: &str, value: Value) -> TaskInput {
+        let mut document = json!({"title": "a task", "due": {"local": "2101-01-31T09:00:00"}});
+        document[field] = value;
+        serde_json::from_value(document).unwrap()
+    }
+
+    /// The fields that are refused.
+    fn refused(input: TaskInput) -> Vec<String> {
+        let wrong = input.parse().unwrap_err();
+        wrong.into_iter().map(|wrong| wrong.field).collect()
+    }
+
+    #[test]
+    fn each_limit_counts_characters_and_its_last_one_is_allowed() {
+        for (field, most) in [("title", 500), ("description", 20_000), ("category", 100)] {
+            assert!(with(field, "ß".repeat(most).into()).parse().is_ok(), "{field}");
+            assert_eq!(refused(with(field, "ß".repeat(most + 1).into())), [field]);
+        }
+        assert!(with("tags", json!(["ß".repeat(50)])).parse().is_ok());
+        assert_eq!(refused(with("tags", json!(["fine", "ß".repeat(51)]))), ["tags[1]"]);
+        let tags = |count: usize| Value::from((0..count).map(|tag| tag.to_string()).collect::<Vec<_>>());
+        assert!(with("tags", tags(50)).parse().is_ok());
+        assert_eq!(refused(with("tags", tags(51))), ["tags"]);
+        let reminders = |count: usize| {
+            Value::from(
+                (0..count)
+                    .map(|n| json!({"before": format!("{n}m")}))
+                    .collect::<Vec<_>>(),
+            )
+        };
+        assert!(with("reminders", reminders(20)).parse().is_ok());
+        assert_eq!(refused(with("reminders", reminders(21))), ["reminders"]);
+    }
+
+    #[test]
+    fn what_no_task_can_have_is_refused_by_its_field() {
+        for (field, value, refused_field) in [
+            ("title", json!("  "), "title"),
+            ("title", json!("two\nlines"), "title"),
+            ("title", json!("a\0b"), "title"),
+            ("description", json!("a\0b"), "description"),
+            ("category", json!(" "), "category"),
+            ("category", json!("a\0b"), "category"),
+            ("tags", json!(["a", " "]), "tags[1]"),
+            (
+                "due",
+                json!({"local": "2101-01-31T09:00:00", "time_zone": "Mars/Olympus"}),
+                "due.time_zone",
+            ),
+            ("recurrence", json!({"every": "sometimes"}), "recurrence.every"),
+            (
+                "recurrence",
+                json!({"every": "1d", "cron": "0 9 * * *"}),
+                "recurrence.every",
+            ),
+            ("reminders", json!([{"before": "1h"}, {}]), "reminders[1].before"),
+            ("reminders", json!([{"before": "367d"}]), "reminders[0].before"),
+            (
+                "reminders",
+                json!([{"before": "1h"}, {"before": "60m"}]),
+                "reminders[1]",
+            ),
+            (
+                "reminders",
+                json!([{"at": {"time_zone": "UTC"}}]),
+                "reminders[0].at.local",
+            ),
+        ] {
+            assert_eq!(refused(with(field, value.clone())), [refused_field], "{field}: {value}");
+        }
+    }
+
+    #[test]
+    fn all_that_is_wrong_is_said_at_once() {
+        let input = TaskInput {
+            category: Some(String::new()),
+            recurrence: Some(RepeatSpec {
+                every: Some("1d".to_owned()),
+                ..RepeatSpec::default()
+            }),
+            ..TaskInput::titled("")
+        };
+        assert_eq!(refused(input), ["title", "category", "recurrence"]);
+    }
+
+    #[test]
+    fn tags_are_lower_case_sorted_and_no_two_alike() {
+        let fields = with("tags", json!([" Home ", "b", "HOME", "a", "ÄRGER"]))
+            .parse()
+            .unwrap();
+        assert_eq!(fields.tags, ["a", "b", "home", "ärger"]);
+    }
+
+    #[test]
+    fn a_misspelled_field_is_refused() {
+        for document in [
+            json!({"title": "a", "prio": "high"}),
+            json!({"title": "a", "due": {"on": "2101-01-01"}}),
+            json!({"title": "a", "reminders": [{"after": "1h"}]}),
+        ] {
+            assert!(
+                serde_json::from_value::<TaskInput>(document.clone()).is_err(),
+                "{document}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_reminder_counts_back_from_the_due_instant() {
+        let due = Due::new("2101-03-01T00:30:00".parse().unwrap(), "UTC").unwrap();
+        let before = ReminderFields::Before(3600);
+        assert_eq!(
+            before.fire_at(Some(&due)),
+            Some("2101-02-28T23:30:00Z".parse().unwrap())
+        );
+        assert_eq!(before.fire_at(None), None);
+        let at = ReminderFields::At(due.clone());
+        assert_eq!(at.fire_at(None), Some(due.at));
+    }
+
+    #[test]
+    fn a_series_begins_at_its_first_due_date_and_only_where_there_is_one() {
+        let due = Due::new("2101-02-28T09:00:00".parse().unwrap(), "UTC").unwrap();
+        let earlier = "2101-01-31T09:00:00".parse().unwrap();
+        let monthly = RepeatSpec {
+            every: Some("1mo".to_owned()),
+            ..RepeatSpec::default()
+        };
+        assert_eq!(series_start(Some(&monthly), Some(&due), None), Some(due.local));
+        assert_eq!(series_start(Some(&monthly), Some(&due), Some(earlier)), Some(earlier));
+        assert_eq!(series_start(None, Some(&due), Some(earlier)), None);
+    }
+
+    #[test]
+    fn reminders_before_need_a_due_date_and_those_at_do_not() {
+        let due = Due::new("2101-02-28T09:00:00".parse().unwrap(), "UTC").unwrap();
+        let reminders = [ReminderFields::At(due.clone()), ReminderFields::Before(60)];
+        assert!(check_reminders_have_a_due_date(&reminders, Some(&due)).is_ok());
+        assert!(check_reminders_have_a_due_date(&reminders[..1], None).is_ok());
+        let wrong = check_reminders_have_a_due_date(&reminders, None).unwrap_err();
+        assert_eq!(wrong.field, "reminders[1].before");
+    }
 }

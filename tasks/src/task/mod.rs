@@ -1,7 +1,7 @@
 //! Tasks: what one is, how a caller writes one, and the commands and queries over them.
 //!
 //! `input` parses, `create` and `change` are the commands (each one transaction with its event), `query` reads,
-//! `row` is the shape in the database, `next` makes the next task of one that repeats.
+//! `row` is the shape in the database, `next` makes the next task of one that repeats, `parent` keeps tasks a tree.
 
 use std::str::FromStr;
 
@@ -17,6 +17,7 @@ mod change;
 mod create;
 mod input;
 mod next;
+mod parent;
 mod query;
 mod row;
 
@@ -25,7 +26,7 @@ pub use create::create;
 pub(crate) use create::{NewTask, insert};
 pub use input::{ReminderInput, TaskFields, TaskInput};
 pub use next::make_next;
-pub use query::{Direction, Filter, ListQuery, Page, Sort, get, list};
+pub use query::{Direction, Filter, ListQuery, Page, Position, Sort, get, list};
 pub(crate) use row::{SELECT_TASKS, TaskRow};
 
 /// How much a task matters. Sorts from low to critical.
@@ -68,7 +69,7 @@ macro_rules! lowercase_from_str {
             fn from_str(text: &str) -> Result<Self, Self::Err> {
                 match text {
                     $($text => Ok(Self::$variant),)+
-                    _ => Err(format!(concat!("must be one of ", $("`", $text, "` "),+))),
+                    _ => Err(concat!("must be one of", $(" `", $text, "`"),+).to_owned()),
                 }
             }
         }

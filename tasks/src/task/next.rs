@@ -72,13 +72,15 @@ pub async fn make_next(conn: &mut PgConnection, completed: &Value) -> Result<Opt
     Ok(Some(id))
 }
 
-/// The tasks under `root`, parents before their children.
+/// The tasks under `root`, parents before their children. Of one that came back by itself only the latest: its former
+/// ones are history.
 async fn subtree(conn: &mut PgConnection, root: TaskId) -> Result<Vec<Task>> {
     let mut query = QueryBuilder::<Postgres>::new(
         "WITH RECURSIVE below AS (
             SELECT c.id, 1 AS depth
             FROM tasks AS c
             WHERE c.deleted_at IS NULL
+                AND NOT EXISTS (SELECT FROM tasks AS n WHERE n.previous_id = c.id)
                 AND c.parent_id = ",
     );
     query.push_bind(root.0);
@@ -86,7 +88,9 @@ async fn subtree(conn: &mut PgConnection, root: TaskId) -> Result<Vec<Task>> {
         " UNION ALL
             SELECT c.id, b.depth + 1
             FROM below AS b
-            JOIN tasks AS c ON c.parent_id = b.id AND c.deleted_at IS NULL
+            JOIN tasks AS c ON c.parent_id = b.id
+            WHERE c.deleted_at IS NULL
+                AND NOT EXISTS (SELECT FROM tasks AS n WHERE n.previous_id = c.id)
         )",
     );
     query.push(SELECT_TASKS);

@@ -11,7 +11,7 @@ use uuid::Uuid;
 
 use super::row::{SELECT_TASKS, TaskRow};
 use super::{Priority, Status, Task};
-use crate::error::{Error, Result};
+use crate::error::{Error, Invalid, Result};
 use crate::id::{ScheduleId, TaskId, UserId};
 
 /// Reads one task.
@@ -107,6 +107,19 @@ pub struct Page<T, P> {
     pub next: Option<P>,
 }
 
+impl Filter {
+    /// PostgreSQL's text cannot hold U+0000, so nothing has it.
+    fn check(&self) -> Result<(), Invalid> {
+        let texts = self.category.iter().map(|text| ("category", text));
+        let texts = texts.chain(self.tags.iter().map(|text| ("tags", text)));
+        let texts = texts.chain(self.text.iter().map(|text| ("text", text)));
+        match texts.into_iter().find(|(_, text)| text.contains('\0')) {
+            Some((field, _)) => Err(Invalid::new(field, "must not contain the character U+0000")),
+            None => Ok(()),
+        }
+    }
+}
+
 impl Position {
     /// Whether it belongs to lists in this order.
     pub fn fits(&self, sort: Sort, direction: Direction) -> bool {
@@ -130,6 +143,7 @@ impl Position {
 
 /// Reads a page of a user's tasks.
 pub async fn list(conn: &mut PgConnection, user: &UserId, list: &ListQuery) -> Result<Page<Task, Position>> {
+    list.filter.check()?;
     let mut query = QueryBuilder::<Postgres>::new(SELECT_TASKS);
     query.push(" WHERE t.user_id = ").push_bind(user.as_str());
     query.push(" AND t.deleted_at IS NULL");

@@ -1,0 +1,21 @@
+//! What the domain promises, held against a real PostgreSQL: a database for each test.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[macro_use]
+mod fixture;
+
+mod catch_up;
+mod change;
+mod constraints;
+mod create;
+mod histories;
+mod idempotency;
+mod lists;
+mod next;
+mod ownership;
+mod parents;
+mod reminders;
+mod schedules;
+mod storms;
+mod zone_rules;

@@ -1,0 +1,12 @@
+//! The platform as its users meet it: the built binary, real processes, a real database, and what goes wrong with them.
+
+mod backlog;
+mod catch_up;
+mod dead_letters;
+mod faults;
+mod lifecycle;
+mod manifest;
+mod refusals;
+mod switched_off;
+mod tour;
+mod workers;

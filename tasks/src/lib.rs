@@ -14,6 +14,7 @@ mod clock;
 mod due;
 mod error;
 mod id;
+mod known_fields;
 
 pub mod audit;
 pub mod idempotency;

@@ -84,6 +84,7 @@ pub struct ScheduleInput {
     /// A name, 1 to 253 characters.
     pub name: String,
     /// When: exactly one of `cron`, `rrule` and `every`, and the time zone.
+    #[serde(deserialize_with = "crate::known_fields::schedule")]
     #[schema(value_type = Object, example = json!({"cron": "0 9 * * 1", "time_zone": "Europe/Berlin"}))]
     pub schedule: ScheduleSpec,
     /// What each occurrence makes.

@@ -68,7 +68,7 @@ pub struct TaskInput {
     #[serde(default)]
     pub parent_id: Option<TaskId>,
     /// How it comes back when it is completed; needs `due`.
-    #[serde(default)]
+    #[serde(default, deserialize_with = "crate::known_fields::recurrence")]
     #[schema(value_type = Option<Object>, example = json!({"every": "1mo", "mode": "from_due"}))]
     pub recurrence: Option<RepeatSpec>,
     /// At most 20.

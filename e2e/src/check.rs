@@ -6,7 +6,7 @@ use std::time::Duration;
 use anyhow::{Result, ensure};
 use jiff::Timestamp;
 use serde_json::Value;
-use sqlx::PgPool;
+use sqlx::{PgConnection, PgPool};
 use uuid::Uuid;
 
 use crate::{oracle, wait_for};
@@ -245,15 +245,21 @@ pub async fn wait_until_quiet(pool: &PgPool, within: Duration) -> Result<()> {
 
 /// Holds the database to the promises.
 pub async fn promises(pool: &PgPool) -> Result<()> {
+    let broken = broken_promises(&mut *pool.acquire().await?).await?;
+    ensure!(broken.is_empty(), "broken promises:\n{}", broken.join("\n"));
+    Ok(())
+}
+
+/// The promises that do not hold, each with how often and an example.
+pub async fn broken_promises(connection: &mut PgConnection) -> Result<Vec<String>> {
     let mut broken = Vec::new();
     for (promise, counterexamples) in PROMISES {
-        let found: Vec<String> = sqlx::query_scalar(counterexamples).fetch_all(pool).await?;
+        let found: Vec<String> = sqlx::query_scalar(counterexamples).fetch_all(&mut *connection).await?;
         if let Some(first) = found.first() {
             broken.push(format!("{promise}: {} times not, as in {first}", found.len()));
         }
     }
-    ensure!(broken.is_empty(), "broken promises:\n{}", broken.join("\n"));
-    Ok(())
+    Ok(broken)
 }
 
 /// A schedule, and what it did.

@@ -78,7 +78,7 @@ async fn nothing_acknowledged_is_lost_when_the_process_is_killed() -> Result<()>
     platform.stop().await
 }
 
-/// A test that never met what it is about proves nothing.
+/// A test that never met what it is about proves nothing. And nothing was away for long.
 pub(crate) async fn something_of_everything_happened(pool: &sqlx::PgPool) -> Result<()> {
     let kinds: Vec<String> = sqlx::query_scalar("SELECT DISTINCT event_type FROM outbox ORDER BY 1")
         .fetch_all(pool)
@@ -96,6 +96,13 @@ pub(crate) async fn something_of_everything_happened(pool: &sqlx::PgPool) -> Res
         .fetch_one(pool)
         .await?;
     ensure!(successors > 0, "no task came back");
+    let late: i64 = sqlx::query_scalar("SELECT count(*) FROM notifications WHERE late")
+        .fetch_one(pool)
+        .await?;
+    ensure!(
+        late == 0,
+        "nothing was away for a minute, yet {late} reminders are late"
+    );
     Ok(())
 }
 

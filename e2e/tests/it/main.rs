@@ -2,6 +2,7 @@
 
 mod backlog;
 mod catch_up;
+mod checker;
 mod dead_letters;
 mod faults;
 mod lifecycle;

@@ -60,6 +60,8 @@ async fn manifests_with_mistakes_are_refused_with_file_line_and_field() -> Resul
     )
     .await?;
 
+    refused(&scene, &with(&["-f", "."]), &[&[".: cannot be read", "directory"]]).await?;
+
     scene.write("unknown.yaml", &PLATFORM.replace("spec: {", "spec: {colour: blue, "))?;
     refused(&scene, &with(&["-f", "unknown.yaml"]), &[&["unknown.yaml:4", "colour"]]).await?;
 

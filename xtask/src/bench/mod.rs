@@ -131,6 +131,20 @@ impl Drop for Folder {
     }
 }
 
+/// The load average above which others take what is to be measured.
+const QUIET: f64 = 1.0;
+
+/// Says so when the machine works for others, too. Not an error: a ratio to the limit still means something.
+fn warn_when_busy() -> Result<()> {
+    // The average of a minute, the number of processes that run or wait for the disk: proc(5).
+    let text = fs::read_to_string("/proc/loadavg").context("cannot read /proc/loadavg")?;
+    let load: f64 = text.split(' ').next().unwrap_or_default().parse()?;
+    if load > QUIET {
+        eprintln!("warning: this machine is busy with other things, its load is {load}: times will be too long");
+    }
+    Ok(())
+}
+
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let todo = match &args.todo {
         Some(todo) => std::path::absolute(todo)?,
@@ -142,6 +156,7 @@ pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     };
     let folder = Folder::new(&parent)?;
     let bench = Bench { todo, folder };
+    warn_when_busy()?;
     let mut reports = Vec::new();
     for what in &args.what {
         reports.extend(what.run(&bench)?);

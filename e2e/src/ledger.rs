@@ -7,6 +7,7 @@
 use std::collections::hash_map::Entry;
 use std::collections::{BTreeMap, BTreeSet, HashMap, HashSet};
 use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
 use rand::RngExt;
@@ -31,6 +32,7 @@ struct State {
     shown: HashMap<(Uuid, i64), Value>,
     lost_answers: u64,
     lost_creates: u64,
+    slowest: Duration,
     violations: Vec<String>,
 }
 
@@ -55,6 +57,8 @@ pub struct Held {
     pub unacknowledged: u64,
     /// Requests whose answer was lost.
     pub lost_answers: u64,
+    /// The longest that a client was kept from its answer, with all its attempts.
+    pub slowest: Duration,
 }
 
 impl Ledger {
@@ -128,6 +132,12 @@ impl Ledger {
         self.state().lost_creates += 1;
     }
 
+    /// A client had to be so patient for an answer.
+    pub fn answered_after(&self, patience: Duration) {
+        let mut state = self.state();
+        state.slowest = state.slowest.max(patience);
+    }
+
     /// The API broke a promise.
     pub fn violated(&self, violation: String) {
         self.state().violations.push(violation);
@@ -180,6 +190,7 @@ impl Ledger {
             acknowledged: state.shown.len(),
             unacknowledged,
             lost_answers: state.lost_answers,
+            slowest: state.slowest,
         })
     }
 }

@@ -280,7 +280,10 @@ impl Worker {
         let began = Instant::now();
         while began.elapsed() < STUBBORNNESS {
             match send(request()).await? {
-                Sent::Answered(reply) => return Ok(reply),
+                Sent::Answered(reply) => {
+                    self.ledger.answered_after(began.elapsed());
+                    return Ok(reply);
+                }
                 Sent::NotTaken => {}
                 Sent::Lost => self.ledger.lost_answer(),
             }

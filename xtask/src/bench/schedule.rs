@@ -88,8 +88,12 @@ fn make(bench: &Bench, database: &Database) -> Result<(Progress, Memory)> {
     session.row(&format!("{COME_DUE}SELECT 1"))?;
     let made = Progress::watch(Instant::now(), SCHEDULES, Duration::from_millis(10), || {
         let done = session.row(
-            "SELECT CASE WHEN EXISTS (SELECT FROM schedules WHERE next_at <= now() AND deleted_at IS NULL
-                AND problem IS NULL AND NOT suspended) THEN least(last_value, 9999) ELSE 10000 END FROM outbox_seq",
+            // The number of events is cheap to ask for, and runs ahead of the commit by one batch.
+            "SELECT CASE
+                WHEN last_value < 10000 THEN last_value
+                WHEN EXISTS (SELECT FROM schedules WHERE next_at <= now()) THEN 9999
+                ELSE 10000
+            END FROM outbox_seq",
         )?;
         Ok(done.parse()?)
     })?;

@@ -6,19 +6,18 @@ use std::os::unix::fs::OpenOptionsExt;
 use std::path::Path;
 
 use anyhow::{Context, Result, ensure};
-use rand::Rng;
+use rand::distr::{Alphanumeric, SampleString as _};
 
 const FILE: &str = "token-secret";
-const BYTES: usize = 32;
+/// Some 380 bits.
+const CHARACTERS: usize = 64;
 
 /// The secret of the platform in `data_dir`; made when there is none.
 pub(crate) fn load_or_create(data_dir: &Path) -> Result<Vec<u8>> {
     if let Some(secret) = load(data_dir)? {
         return Ok(secret);
     }
-    let mut secret = [0u8; BYTES];
-    rand::rng().fill_bytes(&mut secret);
-    let hex: String = secret.iter().map(|byte| format!("{byte:02x}")).collect();
+    let secret = Alphanumeric.sample_string(&mut rand::rng(), CHARACTERS);
     fs::create_dir_all(data_dir).with_context(|| format!("cannot make the folder {}", data_dir.display()))?;
     // Written aside and renamed: a crash half-way leaves no half a secret.
     let draft = data_dir.join(format!("{FILE}.{}", std::process::id()));
@@ -28,10 +27,10 @@ pub(crate) fn load_or_create(data_dir: &Path) -> Result<Vec<u8>> {
         .truncate(true)
         .mode(0o600)
         .open(&draft)?;
-    file.write_all(hex.as_bytes())?;
+    file.write_all(secret.as_bytes())?;
     file.sync_all()?;
     fs::rename(&draft, data_dir.join(FILE))?;
-    Ok(hex.into_bytes())
+    Ok(secret.into_bytes())
 }
 
 /// The secret of the platform in `data_dir`, if it has one.
@@ -40,7 +39,7 @@ pub(crate) fn load(data_dir: &Path) -> Result<Option<Vec<u8>>> {
     match fs::read(&path) {
         Ok(secret) => {
             ensure!(
-                secret.len() >= BYTES,
+                secret.len() >= CHARACTERS,
                 "{} is damaged: delete it to have a new secret made",
                 path.display()
             );

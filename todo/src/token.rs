@@ -1,6 +1,6 @@
 //! `todo token`: a token to call the API with.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -34,20 +34,10 @@ pub(crate) struct TokenCommand {
 /// Prints the token.
 pub(crate) fn run(command: &TokenCommand) -> Result<()> {
     let user = UserId::parse(command.user.as_str()).map_err(|invalid| Refused::because(format_args!("--{invalid}")))?;
-    let secret = match &command.secret {
-        Some(secret) => secret.clone().into_bytes(),
-        None => {
-            let data_dir = match &command.data_dir {
-                Some(data_dir) => data_dir.clone(),
-                None => postgres::default_data_dir("home")?,
-            };
-            secret::load(&data_dir)?.with_context(|| {
-                format!(
-                    "no platform has run in {}; start `todo up`, or name its --data-dir",
-                    data_dir.display()
-                )
-            })?
-        }
+    let secret = match (&command.secret, &command.data_dir) {
+        (Some(secret), _) => secret.clone().into_bytes(),
+        (None, Some(data_dir)) => kept(data_dir)?,
+        (None, None) => kept(&postgres::default_data_dir("home")?)?,
     };
     let ttl = Duration::from_secs(command.ttl.seconds());
     println!(
@@ -55,4 +45,14 @@ pub(crate) fn run(command: &TokenCommand) -> Result<()> {
         todo_api::token::sign(&secret, &user, ttl).map_err(Refused::because)?
     );
     Ok(())
+}
+
+/// The secret of the platform in `data_dir`.
+fn kept(data_dir: &Path) -> Result<Vec<u8>> {
+    secret::load(data_dir)?.with_context(|| {
+        format!(
+            "no platform has run in {}; start `todo up`, or name its --data-dir",
+            data_dir.display()
+        )
+    })
 }

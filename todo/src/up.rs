@@ -22,7 +22,7 @@ use crate::postgres::{self, PrivatePostgres};
 use crate::{database, declared, roles, secret};
 
 /// How long the token of the greeting is valid.
-const GREETING_TOKEN: Duration = Duration::from_secs(12 * 60 * 60);
+const GREETING_TOKEN: Duration = Duration::from_hours(12);
 
 /// Run a platform on this machine from its manifest
 ///
@@ -71,20 +71,18 @@ pub(crate) async fn run(command: UpCommand) -> Result<()> {
         eprintln!("note: {note}");
     }
 
-    let mut own_postgres = match command.database_url {
-        Some(_) => None,
-        None => {
-            let options = postgres::Options {
-                source: command.binaries.source,
-                ..postgres::Options::default()
-            };
-            let progress = |line: &str| eprintln!("{line}");
-            tokio::select! {
-                started = PrivatePostgres::start(&data_dir, &options, &progress) => Some(started?),
-                () = shutdown.cancelled() => return Ok(()),
-            }
-        }
-    };
+    let mut own_postgres = None;
+    if command.database_url.is_none() {
+        let options = postgres::Options {
+            source: command.binaries.source,
+            ..postgres::Options::default()
+        };
+        let progress = |line: &str| eprintln!("{line}");
+        own_postgres = tokio::select! {
+            started = PrivatePostgres::start(&data_dir, &options, &progress) => Some(started?),
+            () = shutdown.cancelled() => return Ok(()),
+        };
+    }
     let url = match (&own_postgres, &command.database_url) {
         (Some(postgres), _) => postgres.url().to_owned(),
         (None, Some(url)) => url.clone(),

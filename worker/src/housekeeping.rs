@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 /// How many days of partitions stand ready.
 const DAYS_AHEAD: u16 = 7;
 /// How often it looks.
-const EVERY: Duration = Duration::from_secs(15 * 60);
+const EVERY: Duration = Duration::from_mins(15);
 /// The most idempotency keys that one statement forgets.
 const KEYS: i64 = 10_000;
 

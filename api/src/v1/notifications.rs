@@ -102,7 +102,7 @@ async fn mark_read(
 ) -> Result<Response> {
     let mut work = match idempotency::begin(&api.pool, &caller.user, key, None).await? {
         Begun::Fresh(work) => work,
-        Begun::Replay(answer) => return replay(&answer),
+        Begun::Replay(answer) => return Ok(replay(&answer)),
     };
     let notification = notification::mark_read(&mut work.tx, &caller.user, path.id).await?;
     Answer::ok(&notification).finish(work).await

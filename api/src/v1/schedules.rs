@@ -117,7 +117,7 @@ async fn create(
     let fields = posted.body.parse(Timestamp::now())?;
     let mut work = match idempotency::begin(&api.pool, &caller.user, posted.key, None).await? {
         Begun::Fresh(work) => work,
-        Begun::Replay(answer) => return replay(&answer),
+        Begun::Replay(answer) => return Ok(replay(&answer)),
     };
     let schedule = schedule::create(&mut work.tx, &caller, fields).await?;
     let answer = Answer::created(&uri, schedule.id, &schedule).at_version(schedule.version);
@@ -263,7 +263,7 @@ async fn pause(
 ) -> Result<Response> {
     let mut work = match idempotency::begin(&api.pool, &caller.user, key, None).await? {
         Begun::Fresh(work) => work,
-        Begun::Replay(answer) => return replay(&answer),
+        Begun::Replay(answer) => return Ok(replay(&answer)),
     };
     let schedule = schedule::pause(&mut work.tx, &caller, path.id).await?;
     let response = Answer::ok(&schedule).at_version(schedule.version).finish(work).await?;
@@ -290,7 +290,7 @@ async fn resume(
 ) -> Result<Response> {
     let mut work = match idempotency::begin(&api.pool, &caller.user, key, None).await? {
         Begun::Fresh(work) => work,
-        Begun::Replay(answer) => return replay(&answer),
+        Begun::Replay(answer) => return Ok(replay(&answer)),
     };
     let schedule = schedule::resume(&mut work.tx, &caller, path.id).await?;
     let response = Answer::ok(&schedule).at_version(schedule.version).finish(work).await?;

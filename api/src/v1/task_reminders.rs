@@ -79,7 +79,7 @@ async fn add(
 ) -> Result<Response> {
     let mut work = match idempotency::begin(&api.pool, &caller.user, posted.key, Some(path.id)).await? {
         Begun::Fresh(work) => work,
-        Begun::Replay(answer) => return replay(&answer),
+        Begun::Replay(answer) => return Ok(replay(&answer)),
     };
     let reminder = reminder::add(&mut work.tx, &caller, path.id, posted.body).await?;
     let response = Answer::created(&uri, reminder.id, &reminder).finish(work).await?;

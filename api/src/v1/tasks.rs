@@ -154,7 +154,7 @@ async fn create(
     };
     let mut work = match idempotency::begin(&api.pool, &caller.user, Some(key), None).await? {
         Begun::Fresh(work) => work,
-        Begun::Replay(answer) => return replay(&answer),
+        Begun::Replay(answer) => return Ok(replay(&answer)),
     };
     let task = task::create(&mut work.tx, &caller, fields).await?;
     let response = Answer::created(&uri, task.id, &task)
@@ -263,7 +263,7 @@ async fn complete(
 ) -> Result<Response> {
     let mut work = match idempotency::begin(&api.pool, &caller.user, key, Some(path.id)).await? {
         Begun::Fresh(work) => work,
-        Begun::Replay(answer) => return replay(&answer),
+        Begun::Replay(answer) => return Ok(replay(&answer)),
     };
     let task = task::complete(&mut work.tx, &caller, path.id, if_match).await?;
     let response = Answer::ok(&task).at_version(task.version).finish(work).await?;
@@ -292,7 +292,7 @@ async fn reopen(
 ) -> Result<Response> {
     let mut work = match idempotency::begin(&api.pool, &caller.user, key, Some(path.id)).await? {
         Begun::Fresh(work) => work,
-        Begun::Replay(answer) => return replay(&answer),
+        Begun::Replay(answer) => return Ok(replay(&answer)),
     };
     let task = task::reopen(&mut work.tx, &caller, path.id, if_match).await?;
     let response = Answer::ok(&task).at_version(task.version).finish(work).await?;

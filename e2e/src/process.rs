@@ -105,9 +105,8 @@ impl Process {
         self.end(STOP_PATIENCE).await
     }
 
-    /// Waits for its end. Closes its standard input, so that nothing that it still reads there keeps it.
+    /// Waits for its end.
     pub async fn end(&mut self, within: Duration) -> Result<ExitStatus> {
-        drop(self.child.stdin.take());
         let began = Instant::now();
         while began.elapsed() < within {
             if let Some(status) = self.ended()? {

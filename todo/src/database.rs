@@ -4,9 +4,9 @@ use std::time::Duration;
 
 use anyhow::{Context, Result};
 use clap::Args;
-use sqlx::PgPool;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
+use sqlx::{Connection as _, PgConnection, PgPool};
 use todo_events::{outbox, partitions};
 use todo_recurrence::zone;
 use todo_tasks::zone_rules;
@@ -17,6 +17,9 @@ static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
 /// How many days of event partitions stand ready after a migration.
 const DAYS_AHEAD: u16 = 7;
+
+/// How long a server may take to answer, and a statement to get a connection.
+const PATIENCE: Duration = Duration::from_secs(10);
 
 /// The oldest server that the schema works on: it needs UNIQUE NULLS NOT DISTINCT.
 const OLDEST_SERVER: i32 = 150_000;
@@ -48,7 +51,8 @@ pub(crate) async fn run_migrate(command: MigrateCommand) -> Result<()> {
     Ok(())
 }
 
-/// Opens a pool. The first connection is made at once, so that a wrong URL is said at the start.
+/// Opens a pool. One connection is made beside it first: it says what is wrong with the URL or the server, where a pool
+/// would only say that it waited.
 pub(crate) async fn connect(url: &str, max_connections: u32) -> Result<PgPool> {
     let options: PgConnectOptions = url.parse().map_err(|error| {
         Refused::because(format_args!(
@@ -59,16 +63,26 @@ pub(crate) async fn connect(url: &str, max_connections: u32) -> Result<PgPool> {
     let options = options
         .application_name("todo")
         .options([("statement_timeout", "60s"), ("timezone", "UTC")]);
+    let mut first = tokio::time::timeout(PATIENCE, PgConnection::connect_with(&options))
+        .await
+        .context("cannot connect to the database: no answer")?
+        .context("cannot connect to the database")?;
+    refuse_old_server(&mut first).await?;
+    first.close().await?;
     let pool = PgPoolOptions::new()
         .max_connections(max_connections)
-        .acquire_timeout(Duration::from_secs(10))
+        .acquire_timeout(PATIENCE)
         // Costs a round trip for each use; a connection that broke is found by the statement that uses it.
         .test_before_acquire(false)
         .connect_with(options)
         .await
         .context("cannot connect to the database")?;
+    Ok(pool)
+}
+
+async fn refuse_old_server(connection: &mut PgConnection) -> Result<()> {
     let version: i32 = sqlx::query_scalar("SELECT current_setting('server_version_num')::integer")
-        .fetch_one(&pool)
+        .fetch_one(connection)
         .await?;
     if version < OLDEST_SERVER {
         return Err(Refused::because(format_args!(
@@ -77,7 +91,7 @@ pub(crate) async fn connect(url: &str, max_connections: u32) -> Result<PgPool> {
             OLDEST_SERVER / 10_000
         )));
     }
-    Ok(pool)
+    Ok(())
 }
 
 /// What is wrong with a URL, without the URL: it may hold a password.

@@ -66,9 +66,9 @@ fn main() -> ExitCode {
 
 /// Runs a command that waits for things.
 fn block_on(command: impl Future<Output = anyhow::Result<()>>) -> anyhow::Result<ExitCode> {
-    tokio::runtime::Builder::new_multi_thread()
-        .enable_all()
-        .build()?
-        .block_on(command)?;
-    Ok(ExitCode::SUCCESS)
+    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build()?;
+    let outcome = runtime.block_on(command);
+    // The commands wait for what must end. What is left may wait for ever, such as a read of standard input.
+    runtime.shutdown_background();
+    outcome.map(|()| ExitCode::SUCCESS)
 }

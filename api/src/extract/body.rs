@@ -88,6 +88,21 @@ fn idempotency_key(parts: &Parts, body: &[u8]) -> Result<Option<Key>> {
 pub(crate) struct MergePatch(Value);
 
 impl MergePatch {
+    /// Fields of `object` that stand for each other: a patch that gives one of them takes the others away, or the
+    /// caller would have to know which one is there.
+    pub(crate) fn with_alternatives(mut self, object: &str, alternatives: &[&str]) -> Self {
+        let Some(patch) = self.0.get_mut(object).and_then(Value::as_object_mut) else {
+            return self;
+        };
+        let is_given = |field: &&str| patch.get(*field).is_some_and(|value| !value.is_null());
+        if alternatives.iter().any(is_given) {
+            for field in alternatives {
+                patch.entry(*field).or_insert(Value::Null);
+            }
+        }
+        self
+    }
+
     /// What `document` becomes.
     pub(crate) fn apply<T: Serialize + DeserializeOwned>(&self, document: &T) -> Result<T> {
         let mut document = serde_json::to_value(document)?;

@@ -7,6 +7,9 @@ use todo_tasks::task::TaskInput;
 use utoipa::openapi::{RefOr, Schema};
 use utoipa::{PartialSchema, ToSchema};
 
+/// The fields of a rule of which exactly one is given.
+pub(super) const RULES: &[&str] = &["cron", "rrule", "every"];
+
 /// A change of a task.
 pub(super) struct TaskPatch;
 

@@ -14,7 +14,7 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::patch::SchedulePatch;
+use super::patch::{RULES, SchedulePatch};
 use crate::answer::{self, Answer, Items, List, no_content, not_modified, replay};
 use crate::error::{Error, Result};
 use crate::extract::{IdempotencyKey, IfMatch, IfNoneMatch, MergePatch, Path, Posted, Query, page_size, read_cursor};
@@ -189,6 +189,7 @@ async fn change(
     IfMatch(if_match): IfMatch,
     changes: MergePatch,
 ) -> Result<Response> {
+    let changes = changes.with_alternatives("schedule", RULES);
     let mut tx = api.pool.begin().await?;
     let schedule = schedule::change(&mut tx, &caller, path.id, if_match, |schedule| changes.apply(&schedule)).await?;
     tx.commit().await?;

@@ -15,7 +15,7 @@ use utoipa::IntoParams;
 use utoipa_axum::router::OpenApiRouter;
 use utoipa_axum::routes;
 
-use super::patch::TaskPatch;
+use super::patch::{RULES, TaskPatch};
 use crate::answer::{self, Answer, List, no_content, not_modified, replay};
 use crate::error::Result;
 use crate::extract::{
@@ -210,6 +210,9 @@ async fn change(
     IfMatch(if_match): IfMatch,
     changes: MergePatch,
 ) -> Result<Response> {
+    let changes = changes
+        .with_alternatives("due", &["local", "at"])
+        .with_alternatives("recurrence", RULES);
     let mut tx = api.pool.begin().await?;
     let task = task::change(&mut tx, &caller, path.id, if_match, |task| changes.apply(&task)).await?;
     tx.commit().await?;

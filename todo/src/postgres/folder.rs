@@ -5,7 +5,9 @@ use std::io::{Read, Seek, Write};
 use std::os::unix::fs::{DirBuilderExt, MetadataExt, PermissionsExt};
 use std::path::{Path, PathBuf};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result};
+
+use crate::failure::Refused;
 use nix::unistd::Uid;
 
 use super::account::Account;
@@ -45,11 +47,11 @@ impl DataFolder {
             Err(TryLockError::WouldBlock) => {
                 let mut holder = String::new();
                 lock.read_to_string(&mut holder)?;
-                bail!(
+                return Err(Refused::because(format_args!(
                     "{} is in use by process {}: stop that one, or choose another folder with --data-dir",
                     path.display(),
                     holder.trim()
-                );
+                )));
             }
             Err(TryLockError::Error(error)) => {
                 return Err(error).with_context(|| format!("cannot lock {}", lock_path.display()));

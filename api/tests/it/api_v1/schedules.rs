@@ -45,6 +45,23 @@ async fn a_created_schedule_is_shown_with_its_place_and_version() {
 }
 
 #[tokio::test]
+async fn a_patch_with_another_kind_of_rule_replaces_the_rule() {
+    let app = App::spawn().await;
+    let ada = app.user("ada");
+    let cron = json!({
+        "name": "tick", "schedule": {"cron": "0 9 * * 1", "time_zone": "UTC"}, "template": {"title": "tick"},
+    });
+    let schedule = ada.schedule(&cron).await;
+    let changed = ada
+        .patch(&path(&schedule), &json!({"schedule": {"every": "2h"}}))
+        .await
+        .expect(200);
+    assert_eq!(changed.body["schedule"], json!({"every": "2h", "time_zone": "UTC"}));
+    let two = json!({"schedule": {"every": "2h", "cron": "0 9 * * 1"}});
+    ada.patch(&path(&schedule), &two).await.expect(422);
+}
+
+#[tokio::test]
 async fn a_schedule_is_changed_for_the_version_that_was_seen() {
     let app = App::spawn().await;
     let ada = app.user("ada");

@@ -58,6 +58,15 @@ async fn in_a_patch_absent_stays_and_null_goes() {
     );
     assert_eq!(moved.body["due"]["at"], "2031-06-01T06:00:00Z");
 
+    let at = ada
+        .patch(&path(&before), &json!({"due": {"at": "2031-07-01T10:00:00Z"}}))
+        .await
+        .expect(200);
+    assert_eq!(
+        at.body["due"]["local"], "2031-07-01T12:00:00",
+        "an instant takes the place of the civil time that was there"
+    );
+
     let undue = ada
         .patch(&path(&before), &json!({"due": null, "reminders": []}))
         .await

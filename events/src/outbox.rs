@@ -36,7 +36,7 @@ use crate::{Error, Event, NewEvent};
 
 /// Appends events in the transaction that `connection` is in, in one statement, in their order.
 ///
-/// To append in the same statement as the change, use the SQL function `append_event` instead.
+/// To append in the same statement as the change, use the SQL function `append_events`.
 pub async fn append(connection: &mut PgConnection, events: &[NewEvent]) -> Result<(), Error> {
     let ids: Vec<_> = events.iter().map(|event| event.id).collect();
     let event_types: Vec<_> = events.iter().map(|event| event.event_type.as_str()).collect();
@@ -47,13 +47,8 @@ pub async fn append(connection: &mut PgConnection, events: &[NewEvent]) -> Resul
     let data: Vec<_> = events.iter().map(|event| &event.data).collect();
     let previous: Vec<_> = events.iter().map(|event| event.previous.as_ref()).collect();
     let traceparents: Vec<_> = events.iter().map(|event| event.traceparent.as_deref()).collect();
-    sqlx::query!(
-        "INSERT INTO outbox (id, event_type, subject, user_id, version, actor, data, previous, traceparent)
-         SELECT *
-         FROM unnest(
-             $1::uuid[], $2::text[], $3::uuid[], $4::text[], $5::bigint[],
-             $6::text[], $7::jsonb[], $8::jsonb[], $9::text[]
-         )",
+    sqlx::query_scalar!(
+        "SELECT append_events($1, $2, $3, $4, $5, $6, $7, $8, $9)",
         &ids,
         &event_types as _,
         &subjects,
@@ -64,7 +59,7 @@ pub async fn append(connection: &mut PgConnection, events: &[NewEvent]) -> Resul
         &previous as _,
         &traceparents as _,
     )
-    .execute(connection)
+    .fetch_one(connection)
     .await?;
     Ok(())
 }

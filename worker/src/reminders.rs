@@ -23,11 +23,11 @@ pub struct Pace {
 }
 
 impl Default for Pace {
-    /// 1,000 every 50 ms, less what a batch itself takes: 10,000 in about a second.
+    /// 1,000, then 20 ms for others: 10,000 in about two seconds.
     fn default() -> Self {
         Self {
             batch: 1_000,
-            pause: Duration::from_millis(50),
+            pause: Duration::from_millis(20),
         }
     }
 }

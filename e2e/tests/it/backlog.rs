@@ -30,7 +30,10 @@ const OVERDUE: &str = "
         SELECT gen_random_uuid(), user_id, task_id, 60, due_at - interval '60 s'
         FROM overdue
     )
-    SELECT count(append_event(event_id, 'created', task_id, user_id, 1, user_id, '{\"recurrence\": null}'))
+    SELECT append_events(
+        array_agg(event_id), array_agg('created'), array_agg(task_id), array_agg(user_id), array_agg(1::bigint),
+        array_agg(user_id), array_agg('{\"recurrence\": null}'::jsonb)
+    )
     FROM overdue";
 
 #[tokio::test(flavor = "multi_thread")]

@@ -224,20 +224,20 @@ async fn the_sql_function_writes_what_append_writes() {
     };
     commit(&db.pool, std::slice::from_ref(&appended)).await;
     let id = NewEvent::new_id();
-    let returned: Uuid = sqlx::query_scalar("SELECT append_event($1, $2, $3, $4, $5, $6, $7, $8, $9)")
-        .bind(id)
-        .bind(appended.event_type.as_str())
-        .bind(appended.subject)
-        .bind(&appended.user_id)
-        .bind(appended.version)
-        .bind(&appended.actor)
-        .bind(&appended.data)
-        .bind(&appended.previous)
-        .bind(&appended.traceparent)
+    let appended_by_sql: i64 = sqlx::query_scalar("SELECT append_events($1, $2, $3, $4, $5, $6, $7, $8, $9)")
+        .bind([NewEvent::new_id()])
+        .bind([appended.event_type.as_str()])
+        .bind([appended.subject])
+        .bind([&appended.user_id])
+        .bind([appended.version])
+        .bind([&appended.actor])
+        .bind([&appended.data])
+        .bind([&appended.previous])
+        .bind([&appended.traceparent])
         .fetch_one(&db.pool)
         .await
         .unwrap();
-    assert_eq!(returned, id);
+    assert_eq!(appended_by_sql, 1);
     let kinds: i64 = sqlx::query_scalar(
         "SELECT count(DISTINCT (event_type, subject, user_id, version, actor, data, previous, traceparent)) FROM outbox",
     )

@@ -142,12 +142,7 @@ pub(crate) async fn insert(
                 $26::timestamptz[]
             ) AS n (id, user_id, task_id, before_seconds, at_local, at_zone, fire_at)
         )
-        SELECT count(
-            append_event(n.id, n.event_type, n.task_id, n.user_id, 1, n.actor, n.data, NULL, n.traceparent)
-        )
-        FROM UNNEST(
-            $27::uuid[], $28::text[], $1::uuid[], $2::text[], $29::text[], $30::jsonb[], $31::text[]
-        ) AS n (id, event_type, task_id, user_id, actor, data, traceparent)
+        SELECT append_events($27, $28, $1, $2, $29, $30, $31, NULL, $32)
         "#,
         &columns.id,
         &columns.user_id,
@@ -177,6 +172,7 @@ pub(crate) async fn insert(
         &columns.reminder_fire_at as _,
         &columns.event_id,
         &columns.event_type,
+        &columns.version,
         &columns.actor,
         &columns.data as _,
         &columns.traceparent as _,
@@ -226,6 +222,7 @@ struct Columns {
     reminder_fire_at: Vec<Option<jiff_sqlx::Timestamp>>,
     event_id: Vec<Uuid>,
     event_type: Vec<String>,
+    version: Vec<i64>,
     actor: Vec<String>,
     data: Vec<Value>,
     traceparent: Vec<Option<String>>,
@@ -279,6 +276,7 @@ impl Columns {
         }
         self.event_id.push(NewEvent::new_id());
         self.event_type.push(event_type.as_str().to_owned());
+        self.version.push(task.version);
         self.actor.push(actor.to_owned());
         self.data.push(task.to_json());
         self.traceparent.push(traceparent.map(str::to_owned));

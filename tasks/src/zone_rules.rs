@@ -6,12 +6,12 @@
 
 use jiff::{Timestamp, civil::DateTime};
 use jiff_sqlx::ToSqlx;
-use serde_json::{Map, Value};
 use sqlx::PgPool;
-use todo_events::{EventType, NewEvent, outbox};
+use todo_events::EventType;
 use todo_recurrence::{Schedule as Rule, ScheduleSpec, zone};
 use uuid::Uuid;
 
+use crate::caller::Caller;
 use crate::due::Due;
 use crate::error::Result;
 use crate::id::{TaskId, UserId};
@@ -149,22 +149,9 @@ async fn refresh_task(pool: &PgPool, user: &UserId, id: TaskId) -> Result<bool> 
     )
     .execute(&mut *tx)
     .await?;
-    let previous = Map::from_iter([(
-        "due".to_owned(),
-        serde_json::to_value(due).expect("a due date has only string keys, so it is always valid JSON"),
-    )]);
-    let event = NewEvent {
-        id: NewEvent::new_id(),
-        event_type: EventType::Updated,
-        subject: id.0,
-        user_id: user.to_string(),
-        version: after.version,
-        actor: "system:time-zones".to_owned(),
-        data: after.to_json(),
-        previous: Some(Value::Object(previous)),
-        traceparent: None,
-    };
-    outbox::append(&mut tx, &[event]).await?;
+    let caller = Caller::system("time-zones", user.clone());
+    let previous = task::changed_fields(&before, &after);
+    task::append(&mut tx, &caller, EventType::Updated, &after, previous).await?;
     tx.commit().await?;
     Ok(true)
 }

@@ -200,7 +200,7 @@ fn reminders_after(before: &[TaskReminder], fields: &[ReminderFields]) -> Vec<Ta
 }
 
 /// The former values of the fields that differ, without those that follow from every change.
-fn changed_fields(before: &Task, after: &Task) -> Map<String, Value> {
+pub(crate) fn changed_fields(before: &Task, after: &Task) -> Map<String, Value> {
     let (Value::Object(before), Value::Object(after)) = (before.to_json(), after.to_json()) else {
         return Map::new();
     };
@@ -384,7 +384,8 @@ async fn disarm_reminders(conn: &mut PgConnection, id: TaskId) -> Result<()> {
     Ok(())
 }
 
-async fn append(
+/// Appends the event of a change; `previous` holds the former values of the fields that differ.
+pub(crate) async fn append(
     conn: &mut PgConnection,
     caller: &Caller,
     event_type: EventType,

@@ -21,6 +21,7 @@ mod parent;
 mod query;
 mod row;
 
+pub(crate) use change::{append, changed_fields};
 pub use change::{change, complete, delete, lock, reopen};
 pub use create::create;
 pub(crate) use create::{NewTask, insert};

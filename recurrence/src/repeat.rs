@@ -16,6 +16,7 @@ use crate::{
 /// From where the next due date counts.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum RepeatMode {
     /// From the due date; when completed late, on to the first occurrence that is still to come.
     #[default]
@@ -27,19 +28,20 @@ pub enum RepeatMode {
 /// How a task repeats, as users write it.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct RepeatSpec {
-    /// A [`Cron`] expression. Exactly one of `cron`, `rrule` and `every` is given.
+    /// A cron expression. Exactly one of `cron`, `rrule` and `every` is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cron: Option<String>,
-    /// The value of an RRULE property ([`Rrule`]); FREQ is DAILY or longer.
+    /// The value of an RRULE property (RFC 5545); FREQ is DAILY or longer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rrule: Option<String>,
-    /// An interval ([`Every`]).
+    /// An interval: `30s 5m 2h 1d 2w 1mo 1y`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub every: Option<String>,
     /// From where the next due date counts.
     pub mode: RepeatMode,
-    /// As in [`ScheduleSpec`](crate::ScheduleSpec).
+    /// As for a schedule.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub month_end: Option<MonthEnd>,
 }

@@ -16,6 +16,7 @@ use crate::{
 /// What becomes of a monthly or yearly occurrence on a day that a month does not have.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "snake_case")]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub enum MonthEnd {
     /// It comes on the month's last day, and the day is remembered: 31 January, 28 February, 31 March.
     Clamp,
@@ -26,33 +27,40 @@ pub enum MonthEnd {
 /// When something comes back, as users write it. Times are wall-clock times in `time_zone`.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(default)]
+#[cfg_attr(feature = "openapi", derive(utoipa::ToSchema))]
 pub struct ScheduleSpec {
-    /// A [`Cron`] expression. Exactly one of `cron`, `rrule` and `every` is given.
+    /// A cron expression. Exactly one of `cron`, `rrule` and `every` is given.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub cron: Option<String>,
-    /// The value of an RRULE property ([`Rrule`]); FREQ is DAILY or longer.
+    /// The value of an RRULE property (RFC 5545); FREQ is DAILY or longer.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub rrule: Option<String>,
-    /// An interval ([`Every`]): `30s 5m 2h 1d 2w 1mo 1y`.
+    /// An interval: `30s 5m 2h 1d 2w 1mo 1y`.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub every: Option<String>,
     /// The time of day for `rrule` and `every`, such as `17:00`; without it that of `start`, else that of the anchor.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub at: Option<civil::Time>,
     /// IANA name.
+    #[cfg_attr(feature = "openapi", schema(required))]
     pub time_zone: String,
     /// No occurrence is before it. It is the first date from which `rrule` (its DTSTART) and `every` count, in place
     /// of the anchor. A date alone is its midnight.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "optional_start")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub start: Option<civil::DateTime>,
     /// No occurrence is after it. A date alone means that the whole day is in.
     #[serde(skip_serializing_if = "Option::is_none", deserialize_with = "optional_end")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Option<String>))]
     pub end: Option<civil::DateTime>,
     /// Occurrences to leave out.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub exdates: Vec<civil::DateTime>,
     /// Occurrences to add. COUNT and UNTIL do not touch them; `start`, `end` and `exdates` do.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[cfg_attr(feature = "openapi", schema(value_type = Vec<String>))]
     pub rdates: Vec<civil::DateTime>,
     /// For days 29 to 31. Without it, a day that comes from the start is clamped, and one that an RRULE names itself
     /// (`BYMONTHDAY=31`) is strict.

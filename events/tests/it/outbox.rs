@@ -223,7 +223,6 @@ async fn the_sql_function_writes_what_append_writes() {
         ..new_event(Uuid::now_v7(), 2)
     };
     commit(&db.pool, std::slice::from_ref(&appended)).await;
-    let id = NewEvent::new_id();
     let appended_by_sql: i64 = sqlx::query_scalar("SELECT append_events($1, $2, $3, $4, $5, $6, $7, $8, $9)")
         .bind([NewEvent::new_id()])
         .bind([appended.event_type.as_str()])

@@ -85,7 +85,7 @@ pub struct ScheduleInput {
     pub name: String,
     /// When: exactly one of `cron`, `rrule` and `every`, and the time zone.
     #[serde(deserialize_with = "crate::known_fields::schedule")]
-    #[schema(value_type = Object, example = json!({"cron": "0 9 * * 1", "time_zone": "Europe/Berlin"}))]
+    #[schema(example = json!({"cron": "0 9 * * 1", "time_zone": "Europe/Berlin"}))]
     pub schedule: ScheduleSpec,
     /// What each occurrence makes.
     pub template: TaskTemplate,

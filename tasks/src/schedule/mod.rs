@@ -55,7 +55,7 @@ pub struct Schedule {
     /// Its name.
     pub name: String,
     /// When.
-    #[schema(value_type = Object, example = json!({"cron": "0 9 * * 1", "time_zone": "Europe/Berlin"}))]
+    #[schema(example = json!({"cron": "0 9 * * 1", "time_zone": "Europe/Berlin"}))]
     pub schedule: ScheduleSpec,
     /// What it makes.
     pub template: TaskTemplate,

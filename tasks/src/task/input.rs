@@ -69,7 +69,7 @@ pub struct TaskInput {
     pub parent_id: Option<TaskId>,
     /// How it comes back when it is completed; needs `due`.
     #[serde(default, deserialize_with = "crate::known_fields::recurrence")]
-    #[schema(value_type = Option<Object>, example = json!({"every": "1mo", "mode": "from_due"}))]
+    #[schema(example = json!({"every": "1mo", "mode": "from_due"}))]
     pub recurrence: Option<RepeatSpec>,
     /// At most 20.
     #[serde(default)]

@@ -136,7 +136,7 @@ pub struct Task {
     /// The occurrence of that schedule that it stands for.
     pub occurrence_at: Option<Timestamp>,
     /// How it comes back when it is completed.
-    #[schema(value_type = Option<Object>, example = json!({"every": "1mo", "mode": "from_due"}))]
+    #[schema(example = json!({"every": "1mo", "mode": "from_due"}))]
     pub recurrence: Option<RepeatSpec>,
     /// The civil due time of the first task of its series.
     #[schema(value_type = Option<String>)]

@@ -31,7 +31,7 @@ const OVERDUE: &str = "
         FROM overdue
     )
     SELECT append_events(
-        array_agg(event_id), array_agg('created'), array_agg(task_id), array_agg(user_id), array_agg(1::bigint),
+        array_agg(event_id), array_agg('created'::text), array_agg(task_id), array_agg(user_id), array_agg(1::bigint),
         array_agg(user_id), array_agg('{\"recurrence\": null}'::jsonb)
     )
     FROM overdue";

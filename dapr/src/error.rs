@@ -6,6 +6,7 @@ use std::time::Duration;
 
 use reqwest::StatusCode;
 use serde::Deserialize;
+use todo_events::Topic;
 
 /// Why a call to the sidecar failed.
 #[derive(Debug, thiserror::Error)]
@@ -42,6 +43,16 @@ pub enum Error {
     /// An answer that the sidecar's API does not have.
     #[error("unexpected answer: {0}")]
     UnexpectedAnswer(String),
+    /// A broker keeps refusing some events of a batch.
+    #[error("{events} events were not published to {topic}: {error}")]
+    NotPublished {
+        /// Where to.
+        topic: Topic,
+        /// How many failed when tried last.
+        events: usize,
+        /// Why the first of them failed, in the broker's words.
+        error: String,
+    },
     /// The sidecar did not become ready.
     #[error("the sidecar was not ready within {patience:?}: {last}")]
     NotReady {
@@ -56,7 +67,11 @@ impl Error {
     /// Whether the same call may well succeed later. Whether it is safe to make it twice is another question.
     pub fn is_retryable(&self) -> bool {
         match self {
-            Self::Unreachable(_) | Self::TimedOut(_) | Self::Broken(_) | Self::NotReady { .. } => true,
+            Self::Unreachable(_)
+            | Self::TimedOut(_)
+            | Self::Broken(_)
+            | Self::NotPublished { .. }
+            | Self::NotReady { .. } => true,
             Self::Refused(refusal) => refusal.is_retryable(),
             Self::Setting { .. }
             | Self::Name(_)

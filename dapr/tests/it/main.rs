@@ -1,8 +1,10 @@
-//! Promises of the sidecar's client, against a server that answers what a sidecar was recorded to answer.
+//! Promises of what goes through the sidecar, against a server that answers what a sidecar was recorded to answer.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod bus;
 mod client;
+mod events;
 mod jobs;
 mod sidecar;
 mod state;

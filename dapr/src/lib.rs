@@ -1,17 +1,22 @@
 //! The Dapr sidecar, as this platform uses it.
 //!
-//! What lives here: a [`Client`] for the sidecar's HTTP API, and the [`bus`] to a broker through it. What does
-//! not: what is published or kept, which the callers know, and the sidecar's own configuration.
+//! What lives here: a [`Client`] for the sidecar's HTTP API, the [`bus`] to a broker through it, and the
+//! [`subscription`] host that serves what it delivers. What does not: what is published or kept, which the
+//! callers know, and the sidecar's own configuration.
 //!
 //! The path of a call: a method of [`Client`] makes a request out of domain values, the client sends it,
 //! again where that is safe, and the method reads the answer. All that can go wrong is an [`Error`], which
 //! says whether the same call may succeed later ([`Error::is_retryable`]).
+//!
+//! The path of an event: the relay hands a batch to [`DaprBus`], the sidecar publishes it, the broker keeps it;
+//! the consumer's own sidecar delivers it to [`SubscriptionHost`], which settles it in the database.
 //!
 //! HTTP and not gRPC: its surface is stable across Dapr's versions, and etags and conflicts have statuses.
 
 pub mod bus;
 pub mod client;
 pub mod settings;
+pub mod subscription;
 
 mod error;
 mod secret;
@@ -22,3 +27,4 @@ pub use error::{Error, Refusal};
 pub use reqwest::{Method, StatusCode};
 pub use secret::Secret;
 pub use settings::Settings;
+pub use subscription::{SubscriptionHost, SubscriptionSettings};

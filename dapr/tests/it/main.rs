@@ -8,3 +8,4 @@ mod events;
 mod jobs;
 mod sidecar;
 mod state;
+mod subscription;

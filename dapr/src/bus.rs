@@ -8,10 +8,9 @@
 //! keeps its id and a consumer can tell that it comes twice; the broker's partition follows from its user.
 //!
 //! A bulk may fail in part. What failed is sent again, and with it whatever came after it for the same user,
-//! published or not; the rest is done. A broker refuses a partition's entries from one on, and so each
-//! consumer sees a user's events in their order. Were it to take a later entry of a user in the very request
-//! in which it refused an earlier one, a consumer would see the later one first; no order of sending again
-//! can mend that.
+//! published or not; the rest is done. Where a broker refuses a partition's entries from one on, each consumer
+//! so sees a user's events in their order. Where it takes a later entry of a user in the very request in which
+//! it refuses an earlier one, a consumer sees the later one first: no order of sending again can mend that.
 //!
 //! [`Bus::publish`] returns an error when the sidecar or the broker is away, or keeps failing: the relay
 //! keeps its place and comes again with the same events under the same ids.

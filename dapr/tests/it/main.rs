@@ -1,4 +1,5 @@
-//! Promises of what goes through the sidecar, against a server that answers what a sidecar was recorded to answer.
+//! Promises of what goes through the sidecar, against a server that answers what a sidecar was recorded to
+//! answer, and on real PostgreSQL.
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 

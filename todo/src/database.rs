@@ -45,15 +45,24 @@ pub(crate) struct DatabaseArgs {
 /// Runs `todo migrate`.
 pub(crate) async fn run_migrate(command: MigrateCommand) -> Result<()> {
     crate::logging::init(None);
-    let pool = connect(&command.database.database_url, 2).await?;
-    migrate(&pool).await?;
+    migrate(&command.database.database_url).await?;
     println!("the database is at version {}", newest_known());
     Ok(())
 }
 
+/// Opens a pool for requests and workers: no statement of theirs takes long, and one that does is ended.
+pub(crate) async fn connect(url: &str, max_connections: u32) -> Result<PgPool> {
+    open(url, max_connections, "60s").await
+}
+
+/// Opens a pool for work that takes as long as it takes: migrations, rebuilds.
+pub(crate) async fn connect_for_maintenance(url: &str) -> Result<PgPool> {
+    open(url, 4, "0").await
+}
+
 /// Opens a pool. One connection is made beside it first: it says what is wrong with the URL or the server, where a pool
 /// would only say that it waited.
-pub(crate) async fn connect(url: &str, max_connections: u32) -> Result<PgPool> {
+async fn open(url: &str, max_connections: u32, statement_timeout: &str) -> Result<PgPool> {
     let options: PgConnectOptions = url.parse().map_err(|error| {
         Refused::because(format_args!(
             "the database URL cannot be read: {}",
@@ -62,7 +71,7 @@ pub(crate) async fn connect(url: &str, max_connections: u32) -> Result<PgPool> {
     })?;
     let options = options
         .application_name("todo")
-        .options([("statement_timeout", "60s"), ("timezone", "UTC")]);
+        .options([("statement_timeout", statement_timeout), ("timezone", "UTC")]);
     let mut first = tokio::time::timeout(PATIENCE, PgConnection::connect_with(&options))
         .await
         .context("cannot connect to the database: no answer")?
@@ -104,7 +113,8 @@ fn without_password(error: &sqlx::Error) -> &'static str {
 
 /// Migrates the schema to this version, makes good what a restored dump or new time-zone rules need, and prepares the
 /// days ahead.
-pub(crate) async fn migrate(pool: &PgPool) -> Result<()> {
+pub(crate) async fn migrate(url: &str) -> Result<()> {
+    let pool = &connect_for_maintenance(url).await?;
     refuse_newer(pool).await?;
     MIGRATIONS.run(pool).await.context("cannot migrate the database")?;
     let rebased = outbox::rebase_after_restore(pool)
@@ -131,6 +141,7 @@ pub(crate) async fn migrate(pool: &PgPool) -> Result<()> {
             "applied time-zone rules"
         );
     }
+    pool.close().await;
     Ok(())
 }
 

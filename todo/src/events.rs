@@ -119,7 +119,7 @@ pub(crate) async fn run(command: EventsCommand) -> Result<()> {
 }
 
 async fn connect(database: &DatabaseArgs) -> Result<PgPool> {
-    let pool = database::connect(&database.database_url, 4).await?;
+    let pool = database::connect_for_maintenance(&database.database_url).await?;
     database::require_migrated(&pool).await?;
     Ok(pool)
 }

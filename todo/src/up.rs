@@ -111,8 +111,8 @@ async fn serve(
     begun: Instant,
     shutdown: CancellationToken,
 ) -> Result<()> {
+    database::migrate(url).await?;
     let pool = database::connect(url, settings.database_max_connections.max(todo_worker::CONNECTIONS + 2)).await?;
-    database::migrate(&pool).await?;
     declared::apply(&pool, manifest).await?;
     let auth = match &settings.auth {
         AuthSettings::Hs256 { .. } => AuthConfig::Hs256 {

@@ -7,7 +7,7 @@ use axum::extract::{OriginalUri, State};
 use axum::response::Response;
 use jiff::Timestamp;
 use serde::Deserialize;
-use todo_tasks::idempotency::{self, Begun};
+use todo_tasks::idempotency::{self, Begun, Key};
 use todo_tasks::schedule::{self, Schedule, ScheduleInput};
 use todo_tasks::{Caller, ScheduleId};
 use utoipa::IntoParams;
@@ -262,14 +262,7 @@ async fn pause(
     Path(path): Path<SchedulePath>,
     IdempotencyKey(key): IdempotencyKey,
 ) -> Result<Response> {
-    let mut work = match idempotency::begin(&api.pool, &caller.user, key, None).await? {
-        Begun::Fresh(work) => work,
-        Begun::Replay(answer) => return Ok(replay(&answer)),
-    };
-    let schedule = schedule::pause(&mut work.tx, &caller, path.id).await?;
-    let response = Answer::ok(&schedule).at_version(schedule.version).finish(work).await?;
-    api.schedule_changed();
-    Ok(response)
+    set_suspended(&api, &caller, path.id, key, true).await
 }
 
 /// Resume a schedule
@@ -289,11 +282,26 @@ async fn resume(
     Path(path): Path<SchedulePath>,
     IdempotencyKey(key): IdempotencyKey,
 ) -> Result<Response> {
+    set_suspended(&api, &caller, path.id, key, false).await
+}
+
+/// Pauses or resumes a schedule, once for each key.
+async fn set_suspended(
+    api: &ApiState,
+    caller: &Caller,
+    id: ScheduleId,
+    key: Option<Key>,
+    suspended: bool,
+) -> Result<Response> {
     let mut work = match idempotency::begin(&api.pool, &caller.user, key, None).await? {
         Begun::Fresh(work) => work,
         Begun::Replay(answer) => return Ok(replay(&answer)),
     };
-    let schedule = schedule::resume(&mut work.tx, &caller, path.id).await?;
+    let schedule = if suspended {
+        schedule::pause(&mut work.tx, caller, id).await?
+    } else {
+        schedule::resume(&mut work.tx, caller, id).await?
+    };
     let response = Answer::ok(&schedule).at_version(schedule.version).finish(work).await?;
     api.schedule_changed();
     Ok(response)

@@ -8,7 +8,7 @@ use axum::response::Response;
 use jiff::Timestamp;
 use serde::Deserialize;
 use todo_tasks::audit::{self, HistoryEntry};
-use todo_tasks::idempotency::{self, Begun};
+use todo_tasks::idempotency::{self, Begun, Key};
 use todo_tasks::task::{self, Direction, Filter, ListQuery, Priority, Sort, Status, Task, TaskInput};
 use todo_tasks::{Caller, ScheduleId, TaskId};
 use utoipa::IntoParams;
@@ -264,14 +264,7 @@ async fn complete(
     IfMatch(if_match): IfMatch,
     IdempotencyKey(key): IdempotencyKey,
 ) -> Result<Response> {
-    let mut work = match idempotency::begin(&api.pool, &caller.user, key, Some(path.id)).await? {
-        Begun::Fresh(work) => work,
-        Begun::Replay(answer) => return Ok(replay(&answer)),
-    };
-    let task = task::complete(&mut work.tx, &caller, path.id, if_match).await?;
-    let response = Answer::ok(&task).at_version(task.version).finish(work).await?;
-    api.task_changed(&task);
-    Ok(response)
+    set_status(&api, &caller, path.id, if_match, key, Status::Completed).await
 }
 
 /// Reopen a task
@@ -293,11 +286,26 @@ async fn reopen(
     IfMatch(if_match): IfMatch,
     IdempotencyKey(key): IdempotencyKey,
 ) -> Result<Response> {
-    let mut work = match idempotency::begin(&api.pool, &caller.user, key, Some(path.id)).await? {
+    set_status(&api, &caller, path.id, if_match, key, Status::Open).await
+}
+
+/// Completes a task or opens it again, once for each key.
+async fn set_status(
+    api: &ApiState,
+    caller: &Caller,
+    id: TaskId,
+    if_match: Option<i64>,
+    key: Option<Key>,
+    status: Status,
+) -> Result<Response> {
+    let mut work = match idempotency::begin(&api.pool, &caller.user, key, Some(id)).await? {
         Begun::Fresh(work) => work,
         Begun::Replay(answer) => return Ok(replay(&answer)),
     };
-    let task = task::reopen(&mut work.tx, &caller, path.id, if_match).await?;
+    let task = match status {
+        Status::Completed => task::complete(&mut work.tx, caller, id, if_match).await?,
+        Status::Open => task::reopen(&mut work.tx, caller, id, if_match).await?,
+    };
     let response = Answer::ok(&task).at_version(task.version).finish(work).await?;
     api.task_changed(&task);
     Ok(response)

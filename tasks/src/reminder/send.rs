@@ -87,6 +87,10 @@ pub async fn send_late(conn: &mut PgConnection, limit: i64) -> Result<Sent> {
     )
     .fetch_all(&mut *conn)
     .await?;
+    if claimed.is_empty() {
+        // As a rule: nothing to look digests up for.
+        return Ok(Sent::default());
+    }
     let digests = digests(conn, &claimed).await?;
     send(conn, claimed, &digests, true).await
 }

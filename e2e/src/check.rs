@@ -99,7 +99,7 @@ const PROMISES: [(&str, &str); 20] = [
     (
         "recurring has applied each event of a task once",
         "SELECT COALESCE(o.id, i.event_id)::text
-         FROM (SELECT id FROM outbox WHERE event_type <> 'reminder') AS o
+         FROM outbox AS o
          FULL JOIN (SELECT event_id FROM inbox WHERE consumer = 'recurring') AS i ON i.event_id = o.id
          WHERE o.id IS NULL
              OR i.event_id IS NULL",

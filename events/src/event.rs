@@ -31,13 +31,16 @@ pub enum EventType {
 }
 
 /// A stream of events that a consumer subscribes to; on Kafka a topic of this name.
+///
+/// A broker keeps one task's events in order within a topic, and never across two. So a consumer that needs
+/// different kinds of events in the order in which they happened subscribes to a topic that has all of them.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Topic {
-    /// Every change of a task, for what the platform does next.
+    /// All that happens to a task, its reminders included, for what the platform does next.
     TaskEvents,
     /// The same changes, for whoever shows tasks live.
     TaskUpdates,
-    /// Reminders that came due.
+    /// Reminders that came due, for whoever passes them on and cares for nothing else.
     Reminders,
 }
 
@@ -82,7 +85,8 @@ impl EventType {
             Self::Created | Self::Updated | Self::Completed | Self::Deleted | Self::RecurringSpawn => {
                 &[Topic::TaskEvents, Topic::TaskUpdates]
             }
-            Self::Reminder => &[Topic::Reminders],
+            // Also among the task's events: a reminder must not come before the change that it tells of.
+            Self::Reminder => &[Topic::TaskEvents, Topic::Reminders],
         }
     }
 }
@@ -199,5 +203,12 @@ mod tests {
         cloud_types.dedup();
         assert_eq!(cloud_types.len(), EventType::ALL.len());
         assert!(EventType::ALL.iter().all(|event_type| !event_type.topics().is_empty()));
+    }
+
+    #[test]
+    fn one_topic_has_every_event_of_a_task_and_so_their_order() {
+        for event_type in EventType::ALL {
+            assert!(event_type.topics().contains(&Topic::TaskEvents), "{event_type}");
+        }
     }
 }

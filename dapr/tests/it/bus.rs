@@ -235,7 +235,7 @@ async fn a_batch_is_one_request_for_each_topic() {
             (topic.to_owned(), asked.json().as_array().unwrap().len())
         })
         .collect();
-    let expected = [("task-events", 4), ("task-updates", 4), ("reminders", 1)];
+    let expected = [("task-events", 5), ("task-updates", 4), ("reminders", 1)];
     assert_eq!(
         entries,
         expected.map(|(topic, events)| (topic.to_owned(), events)).into()

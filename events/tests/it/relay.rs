@@ -49,7 +49,10 @@ async fn a_consumer_gets_its_topics_once_each() {
     for consumer in [&changes, &reminders] {
         assert_eq!(drain(&relay(&db.pool, consumer)).await, 2);
     }
-    assert_eq!(recorded(&db.pool, "changes").await, [(created.id, subject, 1)]);
+    assert_eq!(
+        recorded(&db.pool, "changes").await,
+        [(created.id, subject, 1), (reminder.id, subject, 1)]
+    );
     assert_eq!(recorded(&db.pool, "reminders").await, [(reminder.id, subject, 1)]);
 }
 

@@ -216,20 +216,22 @@ const PROMISES: [(&str, &str); 20] = [
 /// minute. Call when nothing is written any more, and schedules that fire often are paused.
 pub async fn wait_until_quiet(pool: &PgPool, within: Duration) -> Result<()> {
     wait_for("the platform to be quiet", within, || async {
-        let left: i64 = sqlx::query_scalar(
-            "SELECT (
-                 SELECT count(*)
+        let is_quiet: bool = sqlx::query_scalar(
+            "SELECT NOT EXISTS (
+                 SELECT
                  FROM outbox AS o
                  CROSS JOIN unnest(ARRAY['audit', 'recurring']) AS consumer (name)
-                 LEFT JOIN relay_cursor AS c USING (name)
-                 WHERE (o.xid, o.seq) > (COALESCE(c.xid, '0'), COALESCE(c.seq, 0))
-             ) + (
-                 SELECT count(*)
+                 LEFT JOIN inbox AS i ON i.consumer = consumer.name AND i.event_id = o.id
+                 LEFT JOIN dead_letters AS d ON d.consumer = consumer.name AND d.event_id = o.id
+                 WHERE i.event_id IS NULL
+                     AND d.event_id IS NULL
+             ) AND NOT EXISTS (
+                 SELECT
                  FROM reminders
                  WHERE fire_at < now() + interval '1 minute'
                      AND sent_at IS NULL
-             ) + (
-                 SELECT count(*)
+             ) AND NOT EXISTS (
+                 SELECT
                  FROM schedules
                  WHERE next_at < now() + interval '1 second'
                      AND NOT suspended
@@ -238,7 +240,7 @@ pub async fn wait_until_quiet(pool: &PgPool, within: Duration) -> Result<()> {
         )
         .fetch_one(pool)
         .await?;
-        Ok((left == 0).then_some(()))
+        Ok(is_quiet.then_some(()))
     })
     .await
 }

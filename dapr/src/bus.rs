@@ -3,25 +3,33 @@
 //! What lives here: how a batch of the relay becomes bulk publishes, and what is sent again when some of it
 //! fails. What does not: the delivery to consumers, and the relay's place.
 //!
-//! The path of a batch: its events are sorted by topic; each topic gets one bulk publish (more only when the
-//! sidecar would not take so large a request). Each event travels as a whole CloudEvent, so that the sidecar
-//! keeps its id and a consumer can tell that it comes twice; the broker's partition follows from its user.
+//! The path of a batch: its events are sorted by topic, and those of a topic go out in waves. The first wave has
+//! the first event of each task, the second wave the second, and so on; a wave is one bulk publish (more only
+//! when the sidecar would not take so large a request). Each event travels as a whole CloudEvent, so that the
+//! sidecar keeps its id and a consumer can tell that it comes twice; the broker's partition follows from its user.
 //!
-//! A bulk may fail in part. What failed is sent again, and with it whatever came after it for the same user,
-//! published or not; the rest is done. Where a broker refuses a partition's entries from one on, each consumer
-//! so sees a user's events in their order. Where it takes a later entry of a user in the very request in which
-//! it refuses an earlier one, a consumer sees the later one first: no order of sending again can mend that.
+//! Why waves: a bulk is not atomic, and a broker may take a task's second event in the very request in which it
+//! refuses the first. So an event is sent only when the one before it, of the same task, was acknowledged;
+//! then a consumer sees each task's events in their order whatever fails and whatever is sent again. Most events
+//! of a batch are the only ones of their task, and are in the first wave.
 //!
-//! [`Bus::publish`] returns an error when the sidecar or the broker is away, or keeps failing: the relay
-//! keeps its place and comes again with the same events under the same ids.
+//! A bulk may fail in part. What failed is sent again alone, and the next wave waits for it.
+//!
+//! [`Bus::publish`] returns an error when the sidecar or the broker is away, or keeps refusing an event: the
+//! relay keeps its place and comes again with the same events under the same ids. That is so for an event that
+//! the broker will never take, too: to pass it over would lose it for every consumer. The largest event of a
+//! task is far smaller than what brokers take as they come, so such an event means a broker, a topic or a
+//! component with a limit that is too low. The error names the event and its size, and the outbox's age rises
+//! until somebody mends it.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, HashMap, HashSet};
 
 use futures::future::join_all;
 use serde_json::value::{RawValue, to_raw_value};
 use todo_events::backoff::Backoff;
 use todo_events::cloud_event::MEDIA_TYPE;
 use todo_events::{BoxFuture, Bus, BusError, CloudEvent, Event, Topic};
+use uuid::Uuid;
 
 use crate::client::BulkEntry;
 use crate::{Client, Error};
@@ -70,18 +78,17 @@ impl DaprBus {
     }
 
     async fn publish_to(&self, topic: Topic, batch: &[Event]) -> Result<(), Error> {
-        let entries = batch
-            .iter()
-            .filter(|event| event.event_type.topics().contains(&topic))
-            .map(entry)
-            .collect();
-        // One after the other: a request must not overtake what is left of the one before.
-        for request in split(entries, self.settings.max_request_bytes) {
-            self.publish_all(topic, request).await?;
+        let of_topic = batch.iter().filter(|event| event.event_type.topics().contains(&topic));
+        for wave in waves(of_topic) {
+            let entries = wave.into_iter().map(entry).collect();
+            for request in split(entries, self.settings.max_request_bytes) {
+                self.publish_all(topic, request).await?;
+            }
         }
         Ok(())
     }
 
+    /// Returns when the broker has acknowledged each of these entries, no two of which are of one task.
     async fn publish_all(&self, topic: Topic, mut entries: Vec<BulkEntry>) -> Result<(), Error> {
         let mut failures = 0;
         loop {
@@ -97,14 +104,17 @@ impl DaprBus {
                 .increment(failed.len() as u64);
             tracing::warn!(%topic, failed = failed.len(), error = first.error, failures, "a bulk failed in part");
             if failures >= self.settings.attempts {
+                let refused = entries.iter().find(|entry| entry.id == first.id);
                 return Err(Error::NotPublished {
                     topic,
                     events: failed.len(),
+                    event: first.id.clone(),
+                    bytes: refused.map_or(0, |entry| entry.event.get().len()),
                     error: first.error.clone(),
                 });
             }
-            let failed = failed.iter().map(|entry| entry.id.as_str()).collect();
-            hold_back(&mut entries, &failed);
+            let failed: HashSet<&str> = failed.iter().map(|entry| entry.id.as_str()).collect();
+            entries.retain(|entry| failed.contains(entry.id.as_str()));
             tokio::time::sleep(self.settings.backoff.delay(failures)).await;
         }
     }
@@ -127,6 +137,22 @@ impl Bus for DaprBus {
                 .map_err(|error| BusError::Unavailable(Box::new(error)))
         })
     }
+}
+
+/// Sorts events into waves, each in their order: an event is as many waves behind the first as there are events
+/// of its task before it.
+fn waves<'a>(events: impl Iterator<Item = &'a Event>) -> Vec<Vec<&'a Event>> {
+    let mut waves: Vec<Vec<&Event>> = vec![];
+    let mut of_task: HashMap<Uuid, usize> = HashMap::new();
+    for event in events {
+        let before = of_task.entry(event.subject).or_default();
+        match waves.get_mut(*before) {
+            Some(wave) => wave.push(event),
+            None => waves.push(vec![event]),
+        }
+        *before += 1;
+    }
+    waves
 }
 
 fn entry(event: &Event) -> BulkEntry {
@@ -165,29 +191,18 @@ fn size(event: &RawValue) -> usize {
     event.get().len() + AROUND
 }
 
-/// Keeps what failed, and what came after it for the same user.
-fn hold_back(entries: &mut Vec<BulkEntry>, failed: &HashSet<&str>) {
-    let mut held_up = HashSet::new();
-    entries.retain(|entry| {
-        let user = entry.metadata.get(PARTITION_KEY).cloned();
-        if failed.contains(entry.id.as_str()) {
-            held_up.insert(user);
-            return true;
-        }
-        held_up.contains(&user)
-    });
-}
-
 #[cfg(test)]
 mod tests {
+    use todo_events::{EventType, NewEvent};
+
     use super::*;
 
-    fn entry(id: &str, user: &str) -> BulkEntry {
+    fn entry(id: &str) -> BulkEntry {
         BulkEntry {
             id: id.to_owned(),
             event: to_raw_value(&"x".repeat(744 - 2)).expect("text is JSON"),
             content_type: MEDIA_TYPE,
-            metadata: BTreeMap::from([(PARTITION_KEY, user.to_owned())]),
+            metadata: BTreeMap::new(),
         }
     }
 
@@ -195,26 +210,45 @@ mod tests {
         entries.iter().map(|entry| entry.id.as_str()).collect()
     }
 
-    #[test]
-    fn what_follows_a_failure_of_the_same_user_is_held_back_with_it() {
-        let mut entries = vec![
-            entry("a1", "ada"),
-            entry("b1", "bob"),
-            entry("a2", "ada"),
-            entry("b2", "bob"),
-            entry("a3", "ada"),
-            entry("e1", "eve"),
-        ];
-        hold_back(&mut entries, &HashSet::from(["a2", "b2"]));
-        assert_eq!(ids(&entries), ["a2", "b2", "a3"]);
+    fn event(task: u128, version: i64) -> Event {
+        Event {
+            id: NewEvent::new_id(),
+            event_type: EventType::Updated,
+            subject: Uuid::from_u128(task),
+            user_id: "ada".to_owned(),
+            version,
+            actor: "ada".to_owned(),
+            data: serde_json::json!({}),
+            previous: None,
+            traceparent: None,
+            time: "2026-11-21T08:30:00Z".parse().expect("an instant"),
+        }
     }
 
     #[test]
-    fn a_large_batch_is_cut_in_order_and_no_request_is_too_large() {
-        let requests = split((1..=7).map(|n| entry(&n.to_string(), "ada")).collect(), 3000);
+    fn a_wave_has_one_event_of_a_task_and_what_is_alone_is_in_the_first() {
+        let batch =
+            [(1, 1), (2, 5), (1, 2), (3, 1), (2, 6), (1, 3), (4, 9)].map(|(task, version)| event(task, version));
+        let waves: Vec<Vec<_>> = waves(batch.iter())
+            .iter()
+            .map(|wave| {
+                wave.iter()
+                    .map(|event| (event.subject.as_u128(), event.version))
+                    .collect()
+            })
+            .collect();
+        assert_eq!(
+            waves,
+            [vec![(1, 1), (2, 5), (3, 1), (4, 9)], vec![(1, 2), (2, 6)], vec![(1, 3)]]
+        );
+    }
+
+    #[test]
+    fn a_large_wave_is_cut_in_order_and_no_request_is_too_large() {
+        let requests = split((1..=7).map(|n| entry(&n.to_string())).collect(), 3000);
         let requests: Vec<_> = requests.iter().map(|request| ids(request)).collect();
         assert_eq!(requests, [vec!["1", "2", "3"], vec!["4", "5", "6"], vec!["7"]]);
         // Also when not even one fits.
-        assert_eq!(split(vec![entry("1", "ada"), entry("2", "ada")], 10).len(), 2);
+        assert_eq!(split(vec![entry("1"), entry("2")], 10).len(), 2);
     }
 }

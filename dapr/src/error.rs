@@ -44,12 +44,16 @@ pub enum Error {
     #[error("unexpected answer: {0}")]
     UnexpectedAnswer(String),
     /// A broker keeps refusing some events of a batch.
-    #[error("{events} events were not published to {topic}: {error}")]
+    #[error("{events} events were not published to {topic}, first {event} of {bytes} bytes: {error}")]
     NotPublished {
         /// Where to.
         topic: Topic,
         /// How many failed when tried last.
         events: usize,
+        /// The id of the first of them.
+        event: String,
+        /// How large it is, as it was given to the sidecar.
+        bytes: usize,
         /// Why the first of them failed, in the broker's words.
         error: String,
     },

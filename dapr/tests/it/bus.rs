@@ -14,7 +14,7 @@ use todo_events::{Bus, BusError, CloudEvent, Event, EventType};
 use uuid::Uuid;
 
 use crate::events::{event, history};
-use crate::sidecar::{Asked, Reply, Sidecar, client_at, nowhere};
+use crate::sidecar::{Reply, Sidecar, client_at, nowhere};
 
 const TASK_EVENTS: &str = "/v1.0-alpha1/publish/bulk/pubsub/task-events";
 
@@ -44,39 +44,45 @@ enum Fault {
     Away,
     /// It takes everything, and the sidecar says that it took nothing.
     AnswerLost,
-    /// It refuses some users' entries, from this one of theirs on: a partition whose leader went away.
-    From(HashMap<String, usize>),
-    /// It refuses just these entries.
-    Just(Vec<bool>),
+    /// It refuses these entries, and takes these of them nevertheless.
+    Some(Vec<(bool, bool)>),
 }
 
-/// A broker of one topic: the entries that it took, in its order.
+/// A broker of one topic.
 #[derive(Default)]
 struct Broker {
-    log: Vec<(String, Value)>,
+    /// The events that it took, in its order.
+    log: Vec<Value>,
+    /// The ids of those that the sidecar said it took.
+    acknowledged: HashSet<String>,
     faults: Vec<Fault>,
 }
 
+fn id(event: &Value) -> String {
+    event["id"].as_str().unwrap().to_owned()
+}
+
 impl Broker {
-    fn take(&mut self, asked: &Asked) -> Reply {
-        let entries = asked.json();
+    fn take(&mut self, entries: &[Value]) -> Reply {
         let fault = self.faults.pop();
         let mut failed = vec![];
-        let mut places: HashMap<String, usize> = HashMap::new();
-        for (place, entry) in entries.as_array().unwrap().iter().enumerate() {
-            let user = entry["metadata"]["partitionKey"].as_str().unwrap().to_owned();
-            let place_of_user = places.entry(user.clone()).or_default();
-            let refused = match &fault {
-                None | Some(Fault::AnswerLost) => false,
-                Some(Fault::Away) => true,
-                Some(Fault::From(users)) => users.get(&user).is_some_and(|from| *place_of_user >= *from),
-                Some(Fault::Just(places)) => places.get(place).copied().unwrap_or(false),
+        for (place, entry) in entries.iter().enumerate() {
+            let (refused, taken) = match &fault {
+                None => (false, true),
+                Some(Fault::Away) => (true, false),
+                Some(Fault::AnswerLost) => (true, true),
+                Some(Fault::Some(places)) => match places.get(place) {
+                    Some((true, taken)) => (true, *taken),
+                    _ => (false, true),
+                },
             };
-            *place_of_user += 1;
+            if taken {
+                self.log.push(entry["event"].clone());
+            }
             if refused {
                 failed.push(json!({"entryId": entry["entryId"], "error": "kafka: not the leader"}));
             } else {
-                self.log.push((user, entry["event"].clone()));
+                self.acknowledged.insert(id(&entry["event"]));
             }
         }
         match fault {
@@ -90,71 +96,91 @@ impl Broker {
     }
 }
 
-/// Publishes the batches one after the other, each until the bus takes it, as the relay does; returns what
-/// the broker then has of the topic `task-events`.
-async fn relayed(batches: &[&[Event]], faults: Vec<Fault>) -> Vec<(String, Value)> {
-    let broker = Arc::new(Mutex::new(Broker { log: vec![], faults }));
-    let taking = Arc::clone(&broker);
+/// What a test saw of the topic `task-events`.
+struct Seen {
+    /// The events that the broker took, in its order.
+    log: Vec<Value>,
+    /// The ids of each request, and the ids that had been acknowledged before it.
+    requests: Vec<(Vec<String>, HashSet<String>)>,
+}
+
+/// Publishes the batches one after the other, each until the bus takes it, as the relay does.
+async fn relayed(batches: &[&[Event]], faults: Vec<Fault>) -> Seen {
+    let broker = Arc::new(Mutex::new(Broker {
+        faults,
+        ..Broker::default()
+    }));
+    let requests: Arc<Mutex<Vec<_>>> = Arc::default();
+    let (taking, noting) = (Arc::clone(&broker), Arc::clone(&requests));
     let sidecar = Sidecar::deciding(move |asked| {
-        if asked.target == TASK_EVENTS {
-            taking.lock().unwrap().take(asked)
-        } else {
-            Reply::empty(204)
+        if asked.target != TASK_EVENTS {
+            return Reply::empty(204);
         }
+        let entries = asked.json().as_array().unwrap().clone();
+        let mut broker = taking.lock().unwrap();
+        let ids: Vec<_> = entries.iter().map(|entry| id(&entry["event"])).collect();
+        noting.lock().unwrap().push((ids, broker.acknowledged.clone()));
+        broker.take(&entries)
     })
     .await;
     let bus = bus(sidecar.client());
     for batch in batches {
         while bus.publish(batch).await.is_err() {}
     }
-    std::mem::take(&mut broker.lock().unwrap().log)
+    Seen {
+        log: std::mem::take(&mut broker.lock().unwrap().log),
+        requests: std::mem::take(&mut requests.lock().unwrap()),
+    }
 }
 
-/// For each user the ids in the order of their first occurrences.
-fn ids_by_user(log: impl Iterator<Item = (String, Value)>) -> HashMap<String, Vec<String>> {
+/// For each task the ids in the order of their first occurrences: a consumer applies an event when it sees it
+/// first.
+fn applied(log: &[Value]) -> HashMap<String, Vec<String>> {
     let mut seen = HashSet::new();
     let mut ids: HashMap<String, Vec<String>> = HashMap::new();
-    for (user, event) in log {
-        let id = event["id"].as_str().unwrap().to_owned();
-        if seen.insert(id.clone()) {
-            ids.entry(user).or_default().push(id);
+    for event in log {
+        if seen.insert(id(event)) {
+            ids.entry(event["subject"].as_str().unwrap().to_owned())
+                .or_default()
+                .push(id(event));
         }
     }
     ids
 }
 
 fn written(events: &[Event]) -> HashMap<String, Vec<String>> {
-    ids_by_user(
-        events
-            .iter()
-            .map(|event| (event.user_id.clone(), json!({"id": event.id.to_string()}))),
-    )
+    let events: Vec<_> = events
+        .iter()
+        .map(|event| serde_json::to_value(CloudEvent::from(event)).unwrap())
+        .collect();
+    applied(&events)
 }
 
-const USERS: [&str; 3] = ["ada", "bob", "eve"];
-
+/// Histories of some tasks of two users, mixed.
 fn events() -> impl Strategy<Value = Vec<Event>> {
-    vec(0..USERS.len(), 1..30).prop_map(|users| {
-        let task = Uuid::now_v7();
-        (1..)
-            .zip(users)
-            .map(|(version, user)| event(USERS[user], task, version))
+    vec(0..5_usize, 1..30).prop_map(|tasks| {
+        let mut of_task = [(); 5].map(|()| (Uuid::now_v7(), 0));
+        tasks
+            .into_iter()
+            .map(|task| {
+                let (subject, version) = &mut of_task[task];
+                *version += 1;
+                event(["ada", "bob"][task % 2], *subject, *version)
+            })
             .collect()
     })
 }
 
-fn partition_fault() -> impl Strategy<Value = Fault> {
+fn fault() -> impl Strategy<Value = Fault> {
     prop_oneof![
         1 => Just(Fault::Away),
         1 => Just(Fault::AnswerLost),
-        4 => vec((0..USERS.len(), 0_usize..4), 1..3).prop_map(|users| {
-            Fault::From(users.into_iter().map(|(user, from)| (USERS[user].to_owned(), from)).collect())
-        }),
+        4 => vec(any::<(bool, bool)>(), 1..30).prop_map(Fault::Some),
     ]
 }
 
-/// Runs a check of a broker's log on generated events in two batches, and faults.
-fn check(faults: impl Strategy<Value = Fault>, check: impl Fn(&[Event], Vec<(String, Value)>)) {
+/// Runs a check of what a broker saw on generated events in two batches, and faults.
+fn check(check: impl Fn(&[Event], Seen)) {
     let runtime = tokio::runtime::Builder::new_current_thread()
         .enable_all()
         .build()
@@ -166,11 +192,11 @@ fn check(faults: impl Strategy<Value = Fault>, check: impl Fn(&[Event], Vec<(Str
     });
     runner
         .run(
-            &(events(), any::<Index>(), vec(faults, 0..12)),
+            &(events(), any::<Index>(), vec(fault(), 0..12)),
             |(events, cut, faults)| {
                 let (first, second) = events.split_at(cut.index(events.len() + 1));
-                let log = runtime.block_on(relayed(&[first, second], faults));
-                check(&events, log);
+                let seen = runtime.block_on(relayed(&[first, second], faults));
+                check(&events, seen);
                 Ok(())
             },
         )
@@ -178,32 +204,30 @@ fn check(faults: impl Strategy<Value = Fault>, check: impl Fn(&[Event], Vec<(Str
 }
 
 #[test]
-fn a_users_events_keep_their_order_through_failures_of_partitions() {
-    check(partition_fault(), |events, log| {
-        // A consumer applies an event when it sees it first.
-        assert_eq!(ids_by_user(log.into_iter()), written(events));
-    });
+fn a_tasks_events_come_once_and_in_order_whatever_the_broker_refuses() {
+    check(|events, seen| assert_eq!(applied(&seen.log), written(events)));
 }
 
 #[test]
-fn nothing_is_sent_again_without_what_followed_it_whatever_the_broker_refuses() {
-    let faults = prop_oneof![
-        1 => partition_fault(),
-        2 => vec(any::<bool>(), 1..30).prop_map(Fault::Just),
-    ];
-    check(faults, |events, log| {
-        // Read from its end, the log has each event's last occurrence first.
-        let mut last = ids_by_user(log.into_iter().rev());
-        for ids in last.values_mut() {
-            ids.reverse();
+fn an_event_is_never_sent_before_the_one_before_it_was_acknowledged() {
+    check(|events, seen| {
+        for (sent, acknowledged) in seen.requests {
+            for id in sent {
+                let place = events.iter().position(|event| event.id.to_string() == id).unwrap();
+                let former = events[..place]
+                    .iter()
+                    .rfind(|event| event.subject == events[place].subject);
+                if let Some(former) = former {
+                    assert!(acknowledged.contains(&former.id.to_string()));
+                }
+            }
         }
-        assert_eq!(last, written(events));
     });
 }
 
 #[test]
 fn an_event_is_the_same_each_time_that_it_is_sent() {
-    check(vec(any::<bool>(), 1..30).prop_map(Fault::Just), |events, log| {
+    check(|events, seen| {
         let sent: HashMap<_, _> = events
             .iter()
             .map(|event| {
@@ -211,19 +235,36 @@ fn an_event_is_the_same_each_time_that_it_is_sent() {
                 (event.id.to_string(), cloud)
             })
             .collect();
-        for (_, taken) in log {
-            assert_eq!(taken, sent[taken["id"].as_str().unwrap()]);
+        for taken in seen.log {
+            assert_eq!(taken, sent[&id(&taken)]);
         }
     });
 }
 
+/// The ids of each request to `task-events`.
+fn requests(sidecar: &Sidecar) -> Vec<Vec<String>> {
+    sidecar
+        .asked()
+        .iter()
+        .filter(|asked| asked.target == TASK_EVENTS)
+        .map(|asked| {
+            let entries = asked.json().as_array().unwrap().clone();
+            entries.iter().map(|entry| id(&entry["event"])).collect()
+        })
+        .collect()
+}
+
+fn ids(events: &[Event]) -> Vec<String> {
+    events.iter().map(|event| event.id.to_string()).collect()
+}
+
 #[tokio::test]
-async fn a_batch_is_one_request_for_each_topic() {
+async fn a_batch_of_different_tasks_is_one_request_for_each_topic() {
     let sidecar = Sidecar::answering([Reply::empty(204)]).await;
-    let mut batch = history(&["ada", "bob"], 2);
+    let mut batch = history(&["ada", "ada", "bob", "bob"], 1);
     batch.push(Event {
         event_type: EventType::Reminder,
-        ..event("ada", batch[0].subject, 3)
+        ..event("ada", Uuid::now_v7(), 3)
     });
     bus(sidecar.client()).publish(&batch).await.unwrap();
 
@@ -241,6 +282,30 @@ async fn a_batch_is_one_request_for_each_topic() {
         expected.map(|(topic, events)| (topic.to_owned(), events)).into()
     );
     assert_eq!(sidecar.asked().len(), 3);
+}
+
+#[tokio::test]
+async fn what_a_broker_refuses_is_sent_again_alone_and_what_follows_it_waits() {
+    let batch = history(&["ada", "bob", "eve"], 2);
+    let refused = batch[1].id.to_string();
+    let times = Mutex::new(2);
+    let sidecar = Sidecar::deciding(move |asked| {
+        let mut times = times.lock().unwrap();
+        if asked.target != TASK_EVENTS || *times == 0 {
+            return Reply::empty(204);
+        }
+        *times -= 1;
+        let failed = json!([{"entryId": refused, "error": "kafka: not the leader"}]);
+        let body = json!({"failedEntries": failed, "errorCode": "ERR_PUBSUB_PUBLISH_MESSAGE"});
+        Reply::text(500, &body.to_string())
+    })
+    .await;
+    bus(sidecar.client()).publish(&batch).await.unwrap();
+    let (first, second) = batch.split_at(3);
+    assert_eq!(
+        requests(&sidecar),
+        [ids(first), ids(&first[1..2]), ids(&first[1..2]), ids(second)]
+    );
 }
 
 #[tokio::test]
@@ -265,7 +330,7 @@ async fn an_event_travels_as_a_whole_cloud_event_keyed_by_its_user() {
 #[tokio::test]
 async fn a_batch_too_large_for_the_sidecar_is_sent_in_parts_and_in_order() {
     let sidecar = Sidecar::answering([Reply::empty(204)]).await;
-    let mut batch = history(&["ada"], 20);
+    let mut batch = history(&["ada"; 20], 1);
     for event in &mut batch {
         event.data = json!({"description": "x".repeat(10_000)});
     }
@@ -275,19 +340,10 @@ async fn a_batch_too_large_for_the_sidecar_is_sent_in_parts_and_in_order() {
     };
     DaprBus::new(sidecar.client(), settings).publish(&batch).await.unwrap();
 
-    let requests: Vec<_> = sidecar
-        .asked()
-        .into_iter()
-        .filter(|asked| asked.target == TASK_EVENTS)
-        .collect();
+    let requests = requests(&sidecar);
     assert!(requests.len() > 1);
-    assert!(requests.iter().all(|asked| asked.body.len() <= 60_000));
-    let ids: Vec<_> = requests
-        .iter()
-        .flat_map(|asked| asked.json().as_array().unwrap().clone())
-        .map(|entry| entry["entryId"].as_str().unwrap().to_owned())
-        .collect();
-    assert_eq!(ids, batch.iter().map(|event| event.id.to_string()).collect::<Vec<_>>());
+    assert!(sidecar.asked().iter().all(|asked| asked.body.len() <= 60_000));
+    assert_eq!(requests.concat(), ids(&batch));
 }
 
 #[tokio::test]
@@ -305,9 +361,14 @@ async fn a_broker_that_keeps_refusing_does_not_hold_the_relay_for_ever() {
         Reply::text(500, &body.to_string())
     })
     .await;
-    let error = cause(bus(sidecar.client()).publish(&history(&["ada"], 2)).await.unwrap_err());
+    let events = history(&["ada"], 2);
+    let error = cause(bus(sidecar.client()).publish(&events).await.unwrap_err());
     assert!(matches!(error, Error::NotPublished { events: 1, .. }), "{error}");
-    assert!(error.to_string().contains("message too large"), "{error}");
+    let said = error.to_string();
+    assert!(
+        said.contains("message too large") && said.contains(&events[0].id.to_string()),
+        "{said}"
+    );
     assert_eq!(sidecar.asked().len(), 6, "three times for each of two topics");
 }
 

@@ -155,9 +155,10 @@ impl Refusal {
             || (self.status.is_server_error() && self.status != StatusCode::NOT_IMPLEMENTED)
     }
 
-    /// Whether this version of the sidecar does not have the path: its router's own 404 carries no code.
+    /// Whether this version of the sidecar does not have the path. Its router takes every other path for a call
+    /// of an app, and misses the app's name; one without that fallback answers a 404 of no form.
     pub(crate) fn is_unknown_path(&self) -> bool {
-        self.status == StatusCode::NOT_FOUND && self.code.is_none()
+        self.status == StatusCode::NOT_FOUND && matches!(self.code.as_deref(), None | Some("ERR_DIRECT_INVOKE"))
     }
 }
 

@@ -62,9 +62,13 @@ impl Reply {
         Self::text(status, &body.to_string()).header("content-type", "application/json")
     }
 
-    /// What the router of daprd answers to a path that it does not have.
+    /// What daprd answers to a path that it does not have: it takes it for a call of another app.
     pub(crate) fn unknown_path() -> Self {
-        Self::text(404, "404 page not found\n")
+        Self::error(
+            404,
+            "ERR_DIRECT_INVOKE",
+            "failed getting app id either from the URL path or the header dapr-app-id",
+        )
     }
 
     pub(crate) fn header(mut self, name: &'static str, value: &str) -> Self {

@@ -1,7 +1,8 @@
 //! Reminders: under their task for the user, and as what comes due for the worker.
 //!
 //! What a reminder says is part of its task and changes with it (one version, one event). Whether it went out is
-//! its own affair: `send` claims what is due and tells, exactly once.
+//! its own affair: `send` claims what is due and tells, exactly once. `alarm` keeps the books of jobs in a scheduler
+//! that wake the worker for it.
 
 use jiff::Timestamp;
 use serde::Serialize;
@@ -13,6 +14,7 @@ use crate::error::{Error, Invalid, Result};
 use crate::id::{ReminderId, TaskId, UserId};
 use crate::task::{self, ReminderInput, TaskInput};
 
+pub mod alarm;
 mod send;
 
 pub use send::{LATE_AFTER, Sent, send_late, send_on_time, until_next};

@@ -5,6 +5,7 @@
 #[macro_use]
 mod fixture;
 
+mod alarms;
 mod catch_up;
 mod change;
 mod constraints;

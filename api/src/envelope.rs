@@ -1,4 +1,4 @@
-//! What happens around every request: an id, a time limit, a panic's end, metrics, headers, and problems.
+//! What happens around every request: an id, a trace, a time limit, a panic's end, metrics, headers, and problems.
 //!
 //! One function and not a stack of layers: each layer would box its future once more, and the order in which they
 //! see a request (the id before the problem that names it, the problem before the metric that counts it) is here
@@ -22,6 +22,7 @@ use crate::error::{Error, Failure};
 use crate::metrics;
 use crate::problem;
 use crate::state::ApiState;
+use crate::trace;
 
 /// Names a request in answers and logs.
 pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id");
@@ -29,20 +30,18 @@ pub(crate) const REQUEST_ID: HeaderName = HeaderName::from_static("x-request-id"
 /// The longest request id that is taken over from a caller.
 const MAX_REQUEST_ID: usize = 128;
 
-pub(crate) async fn envelope(State(api): State<Arc<ApiState>>, request: Request, next: Next) -> Response {
+pub(crate) async fn envelope(State(api): State<Arc<ApiState>>, mut request: Request, next: Next) -> Response {
     let started = Instant::now();
     let id = request_id(request.headers());
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
     let is_api = request.uri().path().starts_with("/api/");
-    let span = tracing::debug_span!(
-        "request",
-        id = id.to_str().unwrap_or_default(),
-        %method,
-        route = route.as_ref().map(MatchedPath::as_str),
-    );
+    let span = trace::open(&mut request, is_api);
+    span.record("request_id", id.to_str().unwrap_or_default());
 
-    let run = AssertUnwindSafe(next.run(request)).catch_unwind().instrument(span);
+    let run = AssertUnwindSafe(next.run(request))
+        .catch_unwind()
+        .instrument(span.clone());
     let mut response = match tokio::time::timeout(api.config.request_timeout, run).await {
         Ok(Ok(response)) => response,
         Ok(Err(panic)) => Error::Panicked(panic_message(panic.as_ref())).into_response(),
@@ -53,7 +52,7 @@ pub(crate) async fn envelope(State(api): State<Arc<ApiState>>, request: Request,
         // No route has an OPTIONS of its own. The router adds the methods that there are to what its fallback answers.
         response = StatusCode::NO_CONTENT.into_response();
     } else if response.status().is_client_error() || response.status().is_server_error() {
-        response = with_problem(response, &id);
+        response = span.in_scope(|| with_problem(response, &id, &method, route.as_ref()));
     }
     let headers = response.headers_mut();
     headers.insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
@@ -62,6 +61,7 @@ pub(crate) async fn envelope(State(api): State<Arc<ApiState>>, request: Request,
     }
     headers.insert(REQUEST_ID, id);
     metrics::record(&method, route.as_ref(), response.status(), started.elapsed());
+    trace::answered(&span, response.status());
     response
 }
 
@@ -87,17 +87,19 @@ fn panic_message(panic: &(dyn Any + Send)) -> String {
 }
 
 /// Puts the problem into an answer that failed, and what it does not say into the log.
-fn with_problem(mut response: Response, id: &HeaderValue) -> Response {
+fn with_problem(mut response: Response, id: &HeaderValue, method: &Method, route: Option<&MatchedPath>) -> Response {
     let failure = response.extensions_mut().remove::<Failure>();
     let error = failure.map_or_else(|| Arc::new(Error::of_status(response.status())), |failure| failure.0);
     let id = id.to_str().unwrap_or_default();
     let status = error.status();
+    // The template and not the path: that may name a user.
+    let (method, route) = (metrics::known_method(method), route.map(MatchedPath::as_str));
     if status == StatusCode::INTERNAL_SERVER_ERROR {
-        tracing::error!(request_id = id, error = %error, "request failed");
+        tracing::error!(request_id = id, method, route, error = %error, "request failed");
     } else if status.is_server_error() {
-        tracing::warn!(request_id = id, error = %error, "request not served");
+        tracing::warn!(request_id = id, method, route, error = %error, "request not served");
     } else {
-        tracing::debug!(request_id = id, error = %error, "request refused");
+        tracing::debug!(request_id = id, method, route, error = %error, "request refused");
     }
     let body = serde_json::to_vec(&error.problem(id)).expect("a problem has only string keys");
     let (mut parts, _) = response.into_parts();

@@ -7,7 +7,7 @@
 //! How a request walks through:
 //!
 //! 1. [`serve`] accepts the connection and hands the request to the [`router`].
-//! 2. `envelope` gives it an id and a time limit, counts it, and in the end turns whatever went wrong into
+//! 2. `envelope` gives it an id, a trace and a time limit, counts it, and in the end turns whatever went wrong into
 //!    `application/problem+json`.
 //! 3. `auth` finds out who calls, refuses a foreign `/api/{user_id}/…`, and applies the user's rate limit.
 //! 4. `extract` parses path, query, headers and body into domain types, or names the field that is wrong.
@@ -29,6 +29,7 @@ mod router;
 mod serve;
 mod state;
 pub mod token;
+mod trace;
 mod v1;
 
 pub use config::{ApiConfig, AuthConfig, RateLimit};
@@ -38,3 +39,4 @@ pub use metrics::install as install_metrics;
 pub use router::router;
 pub use serve::serve;
 pub use state::ApiState;
+pub use trace::trace_requests;

@@ -57,7 +57,7 @@ pub(crate) fn record(method: &Method, route: Option<&MatchedPath>, status: Statu
 }
 
 /// Methods are the caller's words, and so would be labels without end.
-fn known_method(method: &Method) -> &'static str {
+pub(crate) fn known_method(method: &Method) -> &'static str {
     match *method {
         Method::GET => "GET",
         Method::HEAD => "HEAD",

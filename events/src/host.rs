@@ -24,13 +24,16 @@ use std::ops::AddAssign;
 use std::panic::AssertUnwindSafe;
 
 use futures::FutureExt;
+use jiff::Timestamp;
 use sqlx::{Acquire, PgConnection, PgPool, Postgres, Transaction};
 use tokio_util::sync::CancellationToken;
+use tracing::Span;
+use tracing::field::Empty;
 use uuid::Uuid;
 
 use crate::backoff::Backoff;
 use crate::consumer::{Consumer, HandleError};
-use crate::{Event, dead_letters};
+use crate::{Event, Trace, dead_letters, traced};
 
 /// How stubborn a delivery is.
 #[derive(Debug, Clone)]
@@ -91,7 +94,8 @@ pub async fn apply(
     events: &[Event],
     retry: &Retry,
 ) -> Result<Outcome, Stopped> {
-    let events = subscribed(consumer, events);
+    let mut events = subscribed(consumer, events);
+    let processing = follow(consumer, &mut events);
     let mut failures = 0;
     let mut settling = Settling::new(&events);
     loop {
@@ -101,10 +105,14 @@ pub async fn apply(
             Err(Unsettled::Transient { error, progressed }) => {
                 failures = if progressed { 1 } else { failures + 1 };
                 tracing::warn!(consumer = consumer.name(), %error, failures, "cannot deliver now, trying again");
+                for span in &processing {
+                    span.record("error", &error);
+                }
                 wait(retry, failures).await?;
             }
         }
     }
+    drop(processing);
     count(consumer, settling.outcome);
     Ok(settling.outcome)
 }
@@ -151,6 +159,40 @@ fn subscribed<'a>(consumer: &dyn Consumer, events: &'a [Event]) -> Cow<'a, [Even
     }
 }
 
+/// A span for each event whose trace is recorded, in that trace; what the consumer causes continues from there. A batch
+/// is one transaction, so the spans last as long as the batch.
+fn follow(consumer: &dyn Consumer, events: &mut Cow<'_, [Event]>) -> Vec<Span> {
+    let recorded = |event: &Event| {
+        let cause = event.traceparent.as_deref().and_then(Trace::parse);
+        cause.filter(|cause| cause.is_recorded())
+    };
+    if !events.iter().any(|event| recorded(event).is_some()) {
+        return vec![];
+    }
+    let mut spans = vec![];
+    for event in events.to_mut() {
+        let Some(cause) = recorded(event) else { continue };
+        let trace = cause.child();
+        event.traceparent = Some(trace.traceparent());
+        spans.push(traced!(
+            trace,
+            "process",
+            kind = "consumer",
+            consumer = consumer.name(),
+            messaging.message.id = %event.id,
+            todo.event.type = event.event_type.as_str(),
+            error = Empty
+        ));
+    }
+    spans
+}
+
+/// Runs `log` so that its lines show the trace of the event and not that of the batch.
+fn within_trace_of(event: &Event, log: impl FnOnce()) {
+    let trace = Trace::under(event.traceparent.as_deref());
+    traced!(trace, "event", kind = "internal", idle = true).in_scope(log);
+}
+
 async fn wait(retry: &Retry, failures: u32) -> Result<(), Stopped> {
     tokio::select! {
         () = retry.shutdown.cancelled() => Err(Stopped),
@@ -167,6 +209,15 @@ fn count(consumer: &dyn Consumer, outcome: Outcome) {
     ] {
         metrics::counter!("todo_consumer_events_total", "consumer" => consumer.name(), "outcome" => label)
             .increment(events);
+    }
+}
+
+/// From the transaction of the change, by the database's clock, to the effect, by this machine's.
+fn measure_delay(consumer: &dyn Consumer, applied: &[Event]) {
+    let now = Timestamp::now();
+    let histogram = metrics::histogram!("todo_consumer_event_delay_seconds", "consumer" => consumer.name());
+    for event in applied {
+        histogram.record(now.duration_since(event.time).as_secs_f64().max(0.0));
     }
 }
 
@@ -225,11 +276,15 @@ impl<'a> Settling<'a> {
             if let [event] = slice {
                 self.failures += 1;
                 if self.failures < retry.attempts && matches!(error, HandleError::Failed(_)) {
-                    tracing::debug!(consumer = consumer.name(), event = %event.id, %error, failures = self.failures, "event failed");
+                    within_trace_of(event, || {
+                        tracing::debug!(consumer = consumer.name(), event = %event.id, %error, failures = self.failures, "event failed");
+                    });
                     wait(retry, self.failures).await.map_err(|Stopped| Unsettled::Stopped)?;
                     continue;
                 }
-                tracing::warn!(consumer = consumer.name(), event = %event.id, task = %event.subject, %error, attempts = self.failures, "dead letter");
+                within_trace_of(event, || {
+                    tracing::warn!(consumer = consumer.name(), event = %event.id, task = %event.subject, %error, attempts = self.failures, "dead letter");
+                });
                 let outcome = bury(scope, consumer, event, &error, self.failures)
                     .await
                     .map_err(|error| Unsettled::Transient {
@@ -295,6 +350,10 @@ async fn deliver(scope: &mut Scope<'_>, consumer: &dyn Consumer, events: &[Event
             .map_err(HandleError::transient)?;
     }
     transaction.commit().await?;
+    if matches!(scope, Scope::Pool(_)) {
+        // Not of a rebuild: its events are old on purpose.
+        measure_delay(consumer, &ready);
+    }
     Ok(Outcome {
         applied: ready.len() as u64,
         duplicate,

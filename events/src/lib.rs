@@ -13,9 +13,9 @@
 //! 5. What a consumer cannot apply goes to the [`dead_letters`], with all that follows it for its task.
 //! 6. The relay moves its cursor once every consumer has settled every event of the batch.
 //!
-//! Beside that path: [`replay`] rebuilds what a consumer derived, [`partitions`] makes and drops days of
-//! the tables, and [`outbox::rebase_after_restore`] puts it right after a dump was loaded into another
-//! server.
+//! Beside that path: [`trace`] follows one task through all of it, [`replay`] rebuilds what a consumer
+//! derived, [`partitions`] makes and drops days of the tables, and [`outbox::rebase_after_restore`] puts it
+//! right after a dump was loaded into another server.
 
 pub mod backoff;
 pub mod bus;
@@ -28,9 +28,11 @@ pub mod outbox;
 pub mod partitions;
 pub mod relay;
 pub mod replay;
+pub mod trace;
 pub mod waker;
 
 mod error;
+mod measure;
 mod restore;
 
 pub use bus::{Bus, BusError, LocalBus};
@@ -39,5 +41,7 @@ pub use consumer::{Consumer, HandleError};
 pub use error::Error;
 pub use event::{Event, EventType, NewEvent, Topic};
 pub use futures::future::BoxFuture;
+pub use measure::describe_metrics;
 pub use relay::Relay;
+pub use trace::Trace;
 pub use waker::{Channel, Waker};

@@ -198,6 +198,40 @@ pub(crate) async fn oldest_beyond(pool: &PgPool, name: &str) -> Result<Option<Ti
     Ok(created_at.map(jiff_sqlx::Timestamp::to_jiff))
 }
 
+/// The most events that [`depth`] counts one by one.
+const COUNTED: i64 = 10_000;
+
+/// How many events are beyond this cursor. Up to ten thousand they are counted, one index probe each; of more it says
+/// how many numbers were given out since, and so a little too many: a transaction that was rolled back used some.
+pub(crate) async fn depth(pool: &PgPool, name: &str) -> Result<i64, sqlx::Error> {
+    let row = sqlx::query!(
+        r#"SELECT (
+               SELECT count(*)
+               FROM (
+                   SELECT
+                   FROM outbox
+                   WHERE (outbox.xid, outbox.seq) > (relay_cursor.xid, relay_cursor.seq)
+                   ORDER BY outbox.xid, outbox.seq
+                   LIMIT $2
+               ) AS beyond
+           ) AS "counted!",
+           (SELECT last_value FROM outbox_seq) - relay_cursor.seq AS "numbered!"
+           FROM relay_cursor
+           WHERE relay_cursor.name = $1"#,
+        name,
+        COUNTED,
+    )
+    .fetch_optional(pool)
+    .await?;
+    Ok(row.map_or(0, |row| {
+        if row.counted < COUNTED {
+            row.counted
+        } else {
+            row.numbered.max(COUNTED)
+        }
+    }))
+}
+
 /// The name and place of the cursor that is farthest behind, if there is any.
 pub(crate) async fn last_cursor(connection: &mut PgConnection) -> Result<Option<(String, Position)>, sqlx::Error> {
     let row = sqlx::query!(

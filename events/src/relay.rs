@@ -21,14 +21,13 @@ use jiff::Timestamp;
 use sqlx::PgPool;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
+use tracing::field::Empty;
+use tracing::{Instrument, Span};
 
 use crate::backoff::Backoff;
 use crate::bus::Bus;
 use crate::waker::{Channel, Waker};
-use crate::{Error, dead_letters, outbox};
-
-/// How often the number of dead letters is measured.
-const MEASURE_EVERY: Duration = Duration::from_secs(15);
+use crate::{Error, Event, Trace, dead_letters, measure, outbox, traced};
 
 /// How a relay works.
 #[derive(Debug, Clone, Copy)]
@@ -41,6 +40,8 @@ pub struct Settings {
     pub busy_poll: Duration,
     /// The wait after a pass that failed.
     pub backoff: Backoff,
+    /// How often what waits is counted, for the metrics.
+    pub measure: Duration,
 }
 
 impl Default for Settings {
@@ -50,6 +51,7 @@ impl Default for Settings {
             poll: Duration::from_secs(1),
             busy_poll: Duration::from_millis(20),
             backoff: Backoff::default(),
+            measure: Duration::from_secs(15),
         }
     }
 }
@@ -97,19 +99,37 @@ impl Relay {
 
     /// Publishes until `shutdown`, and then to the end of the pass that runs.
     pub async fn run(&self, shutdown: CancellationToken) {
-        describe_metrics();
+        measure::describe_metrics();
+        // Beside the passes: one that cannot end is just what the measures must show.
+        tokio::join!(self.publish(&shutdown), self.measure(&shutdown));
+    }
+
+    async fn publish(&self, shutdown: &CancellationToken) {
         let mut wakeups = self.waker.subscribe(Channel::Outbox);
         let held_back = Backoff {
             first: self.settings.busy_poll,
             max: self.settings.poll,
         };
         let mut in_a_row = 0;
-        let mut measure_at = Instant::now();
         while !shutdown.is_cancelled() {
-            let pass = self.pass().await;
-            if Instant::now() >= measure_at {
-                measure_at = Instant::now() + MEASURE_EVERY;
-                self.measure().await;
+            let trace = Trace::begin();
+            let span = traced!(
+                trace,
+                "relay pass",
+                kind = "internal",
+                cursor = self.cursor,
+                idle = Empty,
+                error = Empty
+            );
+            let pass = self.pass_in(trace).instrument(span.clone()).await;
+            match &pass {
+                Ok(Pass::Published(_)) => {}
+                Ok(_) => {
+                    span.record("idle", true);
+                }
+                Err(error) => {
+                    span.record("error", tracing::field::display(error));
+                }
             }
             in_a_row = match pass {
                 Ok(Pass::HeldBack) | Err(_) => in_a_row + 1,
@@ -123,11 +143,14 @@ impl Relay {
                 Ok(Pass::Idle) => (self.settings.poll, true),
                 Err(error) => {
                     if !shutdown.is_cancelled() {
-                        tracing::warn!(cursor = self.cursor, %error, failures = in_a_row, "relay pass failed, trying again");
+                        span.in_scope(|| {
+                            tracing::warn!(cursor = self.cursor, %error, failures = in_a_row, "relay pass failed, trying again");
+                        });
                     }
                     (self.settings.backoff.delay(in_a_row), false)
                 }
             };
+            drop(span);
             tokio::select! {
                 () = shutdown.cancelled() => {}
                 () = tokio::time::sleep(pause) => {}
@@ -138,17 +161,16 @@ impl Relay {
 
     /// One pass.
     pub async fn pass(&self) -> Result<Pass, Error> {
+        self.pass_in(Trace::begin()).await
+    }
+
+    async fn pass_in(&self, trace: Trace) -> Result<Pass, Error> {
         let started = Instant::now();
         if !self.registered.load(Ordering::Relaxed) {
             outbox::ensure_cursor(&self.pool, self.cursor).await?;
             self.registered.store(true, Ordering::Relaxed);
         }
-        let oldest = outbox::oldest_beyond(&self.pool, self.cursor).await?;
-        let age = oldest.map_or(Duration::ZERO, |oldest| {
-            Timestamp::now().duration_since(oldest).try_into().unwrap_or_default()
-        });
-        metrics::gauge!("todo_outbox_oldest_age_seconds", "cursor" => self.cursor).set(age);
-        if oldest.is_none() {
+        if self.oldest().await?.is_none() {
             return Ok(Pass::Idle);
         }
 
@@ -167,50 +189,84 @@ impl Relay {
             transaction.rollback().await?;
             return Ok(Pass::HeldBack);
         };
-        let events: Vec<_> = batch.into_iter().map(|(_, event)| event).collect();
+        let mut events: Vec<_> = batch.into_iter().map(|(_, event)| event).collect();
+        let publishing = self.follow(&mut events, trace);
         if let Err(error) = self.bus.publish(&events).await {
+            for span in publishing {
+                span.record("error", tracing::field::display(&error));
+            }
             transaction.rollback().await?;
             return Err(error.into());
         }
         outbox::move_cursor(&mut transaction, self.cursor, last).await?;
         transaction.commit().await?;
+        drop(publishing);
 
         metrics::counter!("todo_outbox_published_total", "cursor" => self.cursor).increment(events.len() as u64);
         metrics::histogram!("todo_relay_pass_seconds", "cursor" => self.cursor).record(started.elapsed());
         Ok(Pass::Published(events.len()))
     }
 
-    async fn measure(&self) {
-        match dead_letters::count(&self.pool).await {
-            #[allow(
-                clippy::cast_precision_loss,
-                reason = "a gauge is a float, and 2^53 dead letters do not fit a disk"
-            )]
-            Ok(letters) => metrics::gauge!("todo_dead_letters").set(letters as f64),
-            Err(error) => tracing::debug!(%error, "dead letters were not counted"),
+    /// A span for each event whose trace is recorded, in that trace; the event then carries the span's `traceparent`
+    /// to its consumers. Beside the span of the pass, which no single event's trace is.
+    fn follow(&self, events: &mut [Event], pass: Trace) -> Vec<Span> {
+        let mut spans = vec![];
+        for event in events {
+            let Some(cause) = event.traceparent.as_deref().and_then(Trace::parse) else {
+                continue;
+            };
+            if !cause.is_recorded() {
+                continue;
+            }
+            let trace = cause.child();
+            event.traceparent = Some(trace.traceparent());
+            spans.push(traced!(
+                trace,
+                "publish",
+                kind = "producer",
+                cursor = self.cursor,
+                messaging.message.id = %event.id,
+                todo.event.type = event.event_type.as_str(),
+                link = %pass,
+                error = Empty
+            ));
+        }
+        spans
+    }
+
+    /// When the oldest event that waits was written.
+    async fn oldest(&self) -> Result<Option<Timestamp>, Error> {
+        let oldest = outbox::oldest_beyond(&self.pool, self.cursor).await?;
+        let age = oldest.map_or(Duration::ZERO, |oldest| {
+            Timestamp::now().duration_since(oldest).try_into().unwrap_or_default()
+        });
+        metrics::gauge!("todo_outbox_oldest_age_seconds", "cursor" => self.cursor).set(age);
+        Ok(oldest)
+    }
+
+    async fn measure(&self, shutdown: &CancellationToken) {
+        let mut due = tokio::time::interval(self.settings.measure);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                _ = due.tick() => {}
+            }
+            if let Err(error) = self.count().await {
+                tracing::debug!(%error, "what waits was not counted");
+            }
         }
     }
-}
 
-fn describe_metrics() {
-    use metrics::Unit;
-    metrics::describe_counter!("todo_outbox_published_total", "Events that this relay has published.");
-    metrics::describe_gauge!(
-        "todo_outbox_oldest_age_seconds",
-        Unit::Seconds,
-        "Age of the oldest event beyond the cursor; 0 when there is none."
-    );
-    metrics::describe_histogram!(
-        "todo_relay_pass_seconds",
-        Unit::Seconds,
-        "Duration of passes that published."
-    );
-    metrics::describe_counter!(
-        "todo_consumer_events_total",
-        "Events that a consumer has settled, by outcome."
-    );
-    metrics::describe_gauge!(
-        "todo_dead_letters",
-        "Events that wait in the dead letters, parked ones included."
-    );
+    #[allow(
+        clippy::cast_precision_loss,
+        reason = "a gauge is a float, and 2^53 events do not fit a disk"
+    )]
+    async fn count(&self) -> Result<(), Error> {
+        self.oldest().await?;
+        let letters = dead_letters::count(&self.pool).await?;
+        metrics::gauge!("todo_dead_letters").set(letters as f64);
+        let depth = outbox::depth(&self.pool, self.cursor).await?;
+        metrics::gauge!("todo_outbox_depth_events", "cursor" => self.cursor).set(depth as f64);
+        Ok(())
+    }
 }

@@ -14,6 +14,7 @@ use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::Response;
 use jsonwebtoken::Algorithm;
+use todo_events::Trace;
 use todo_tasks::{Caller, UserId};
 
 use crate::config::AuthConfig;
@@ -80,7 +81,7 @@ pub(crate) async fn authenticate(
             .check(&user)
             .map_err(|retry_after| Error::RateLimited { retry_after })?;
     }
-    let traceparent = traceparent(request.headers());
+    let traceparent = request.extensions().get::<Trace>().map(Trace::traceparent);
     request.extensions_mut().insert(Caller::user(user, traceparent));
     Ok(next.run(request).await)
 }
@@ -106,27 +107,6 @@ fn bearer_token(headers: &HeaderMap) -> Result<&str> {
     }
 }
 
-/// The request's trace, if it is one (W3C Trace Context, version 00): it goes into events and so to other systems.
-fn traceparent(headers: &HeaderMap) -> Option<String> {
-    let text = headers.get("traceparent")?.to_str().ok()?;
-    let mut parts = text.split('-');
-    let is_hex = |part: Option<&str>, length: usize| {
-        part.is_some_and(|part| {
-            part.len() == length && part.bytes().all(|byte| matches!(byte, b'0'..=b'9' | b'a'..=b'f'))
-        })
-    };
-    let is_set = |part: Option<&str>| part.is_some_and(|part| part.bytes().any(|byte| byte != b'0'));
-    let (version, trace, parent, flags) = (parts.next(), parts.next(), parts.next(), parts.next());
-    let is_valid = version == Some("00")
-        && is_hex(trace, 32)
-        && is_set(trace)
-        && is_hex(parent, 16)
-        && is_set(parent)
-        && is_hex(flags, 2)
-        && parts.next().is_none();
-    is_valid.then(|| text.to_owned())
-}
-
 #[cfg(test)]
 mod tests {
     use axum::http::HeaderValue;
@@ -138,23 +118,6 @@ mod tests {
             axum::http::HeaderName::from_static(name),
             HeaderValue::from_str(value).expect("a header's value"),
         )])
-    }
-
-    #[test]
-    fn a_trace_is_taken_over_only_when_it_is_one() {
-        let valid = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
-        assert_eq!(traceparent(&headers("traceparent", valid)).as_deref(), Some(valid));
-        for invalid in [
-            "",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01-more",
-            "01-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01",
-            "00-4BF92F3577B34DA6A3CE929D0E0E4736-00f067aa0ba902b7-01",
-            "00-00000000000000000000000000000000-00f067aa0ba902b7-01",
-            "00-4bf92f3577b34da6a3ce929d0e0e4736-0000000000000000-01",
-        ] {
-            assert_eq!(traceparent(&headers("traceparent", invalid)), None, "{invalid}");
-        }
     }
 
     #[test]

@@ -4,6 +4,7 @@
 
 mod dead_letters;
 mod host;
+mod measure;
 mod outbox;
 mod partitions;
 mod relay;

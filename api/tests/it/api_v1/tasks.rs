@@ -3,6 +3,7 @@
 use insta::assert_json_snapshot;
 use reqwest::Method;
 use serde_json::json;
+use todo_events::Trace;
 
 use crate::app::{App, Reply, id};
 
@@ -55,15 +56,27 @@ async fn a_title_alone_makes_a_task() {
 #[tokio::test]
 async fn the_trace_of_a_request_goes_on_in_its_event() {
     let app = App::spawn().await;
-    let trace = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
+    let caller = "00-4bf92f3577b34da6a3ce929d0e0e4736-00f067aa0ba902b7-01";
     let request = app
         .user("ada")
         .request(Method::POST, "/api/v1/tasks")
-        .header("traceparent", trace);
+        .header("traceparent", caller);
     Reply::to(request.json(&json!({"title": "traced"}))).await.expect(201);
+    app.user("ada")
+        .post("/api/v1/tasks", &json!({"title": "alone"}))
+        .await
+        .expect(201);
     let events = app.events().await;
-    assert_eq!(events.len(), 1);
-    assert_eq!(events[0].traceparent.as_deref(), Some(trace));
+    let traces: Vec<_> = events
+        .iter()
+        .map(|event| Trace::parse(event.traceparent.as_deref().unwrap()).unwrap())
+        .collect();
+    let caller = Trace::parse(caller).unwrap();
+    // The event's parent is the request, and the request is a span of the caller's trace.
+    assert_eq!((traces[0].trace_id, traces[0].sampled), (caller.trace_id, true));
+    assert_ne!(traces[0].span_id, caller.span_id);
+    // A request that comes without one begins a trace.
+    assert_ne!(traces[1].trace_id, caller.trace_id);
     assert_eq!((events[0].user_id.as_str(), events[0].actor.as_str()), ("ada", "ada"));
 }
 

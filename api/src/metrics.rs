@@ -72,8 +72,10 @@ pub(crate) fn known_method(method: &Method) -> &'static str {
 
 /// `GET /metrics`
 pub(crate) async fn show(State(api): Shared) -> impl IntoResponse {
-    (
-        [(header::CONTENT_TYPE, "text/plain; version=0.0.4")],
-        api.metrics.render(),
-    )
+    page(&api.metrics)
+}
+
+/// What is measured, in Prometheus' text format.
+pub(crate) fn page(metrics: &PrometheusHandle) -> impl IntoResponse + use<> {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], metrics.render())
 }

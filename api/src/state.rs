@@ -11,10 +11,8 @@ use todo_tasks::task::Task;
 use crate::auth::Authenticator;
 use crate::config::ApiConfig;
 use crate::error::Error;
+use crate::health::{Readiness, ReadyCheck};
 use crate::rate_limit::UserLimiter;
-
-/// Says whether the process may get requests, or why not.
-type ReadyCheck = Box<dyn Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync>;
 
 /// How the handlers get at it.
 pub(crate) type Shared = axum::extract::State<Arc<ApiState>>;
@@ -52,11 +50,8 @@ impl ApiState {
 
     /// What `/readyz` asks besides the database: the schema's version, say, or whether the process is about to end.
     #[must_use]
-    pub fn ready_when(
-        mut self,
-        check: impl Fn() -> BoxFuture<'static, Result<(), String>> + Send + Sync + 'static,
-    ) -> Self {
-        self.ready_check = Some(Box::new(check));
+    pub fn ready_when(mut self, check: impl Fn() -> BoxFuture<'static, Readiness> + Send + Sync + 'static) -> Self {
+        self.ready_check = Some(Arc::new(check));
         self
     }
 

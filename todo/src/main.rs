@@ -13,12 +13,14 @@ mod declared;
 mod events;
 mod failure;
 mod generate;
+mod health;
 mod logging;
 mod next;
 mod platform;
 mod postgres;
 mod roles;
 mod secret;
+mod sidecar;
 mod token;
 mod up;
 

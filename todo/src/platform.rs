@@ -1,4 +1,4 @@
-//! The roles of one process, running together over one pool until a signal.
+//! All roles of a platform in one process, running together over one pool until a signal.
 
 use std::collections::BTreeSet;
 
@@ -11,7 +11,7 @@ use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-use crate::database;
+use crate::health::Health;
 
 /// What a process runs.
 pub(crate) struct Platform {
@@ -31,7 +31,7 @@ impl Platform {
                 let metrics = todo_api::install_metrics().context("cannot begin measuring")?;
                 let state = ApiState::new(config, pool.clone(), waker.clone(), metrics)
                     .context("cannot start the API")?
-                    .ready_when(ready_check(&pool, &shutdown));
+                    .ready_when(Health::new(&pool, &shutdown).check());
                 let router = todo_api::router(state);
                 Some(tokio::spawn(todo_api::serve(listener, router, shutdown.clone())))
             }
@@ -58,27 +58,6 @@ impl Platform {
             settings,
             shutdown.clone(),
         ))
-    }
-}
-
-/// Ready means: not about to end, and the schema is one that this binary knows.
-fn ready_check(
-    pool: &PgPool,
-    shutdown: &CancellationToken,
-) -> impl Fn() -> todo_events::BoxFuture<'static, Result<(), String>> + Send + Sync + 'static {
-    let (pool, shutdown) = (pool.clone(), shutdown.clone());
-    move || {
-        let (pool, shutdown) = (pool.clone(), shutdown.clone());
-        Box::pin(async move {
-            if shutdown.is_cancelled() {
-                return Err("stopping".to_owned());
-            }
-            match database::applied_version(&pool).await {
-                Ok(Some(version)) if version >= database::newest_known() => Ok(()),
-                Ok(_) => Err("the database is not migrated".to_owned()),
-                Err(_) => Err("the database does not answer".to_owned()),
-            }
-        })
     }
 }
 

@@ -3,16 +3,21 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 
-use anyhow::Result;
+use anyhow::{Context, Result};
 use clap::Args;
-use todo_api::{ApiConfig, AuthConfig};
+use todo_api::{ApiConfig, ApiState, AuthConfig, Starting};
+use todo_events::Waker;
+use todo_events::host::Retry;
 use todo_worker::Role;
 use tokio::net::TcpListener;
+use tokio_util::sync::CancellationToken;
 
 use crate::database::{self, DatabaseArgs};
 use crate::failure::Refused;
+use crate::health::Health;
 use crate::logging::{self, LogFormat};
-use crate::platform::{self, Platform};
+use crate::platform;
+use crate::sidecar::{Bus, SidecarArgs};
 
 /// Run the HTTP API alone
 #[derive(Args, Debug)]
@@ -20,8 +25,8 @@ pub(crate) struct ApiCommand {
     #[command(flatten)]
     database: DatabaseArgs,
 
-    /// Where to listen
-    #[arg(long, value_name = "ADDR", default_value = "127.0.0.1:8080")]
+    /// Where to listen; port 0 takes a free one
+    #[arg(long, env = "TODO_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8080")]
     listen: SocketAddr,
 
     /// The secret of HS256 tokens, at least 32 bytes
@@ -36,6 +41,7 @@ pub(crate) struct ApiCommand {
     /// The OpenID Connect issuer of tokens, instead of a secret
     #[arg(
         long,
+        env = "TODO_OIDC_ISSUER",
         value_name = "URL",
         requires = "oidc_audience",
         conflicts_with = "token_secret"
@@ -43,21 +49,24 @@ pub(crate) struct ApiCommand {
     oidc_issuer: Option<String>,
 
     /// What the tokens' audience must contain
-    #[arg(long, value_name = "NAME")]
+    #[arg(long, env = "TODO_OIDC_AUDIENCE", value_name = "NAME")]
     oidc_audience: Option<String>,
 
     /// The most database connections
-    #[arg(long, value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    #[arg(long, env = "TODO_DATABASE_CONNECTIONS", value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
     database_connections: u32,
 
     /// How log lines look [default: text on a terminal, JSON elsewhere]
-    #[arg(long)]
+    #[arg(long, env = "TODO_LOG_FORMAT")]
     log_format: Option<LogFormat>,
+
+    #[command(flatten)]
+    sidecar: SidecarArgs,
 }
 
 /// Run worker roles alone; without a name, all of them
 ///
-/// Any number of processes may run any role on one database.
+/// Any number of processes may run any role on one database. Over Dapr, name the role: each is an app of its own.
 #[derive(Args, Debug)]
 pub(crate) struct WorkerCommand {
     /// The roles: relay, recurring, reminders, audit
@@ -67,15 +76,25 @@ pub(crate) struct WorkerCommand {
     #[command(flatten)]
     database: DatabaseArgs,
 
+    /// Where to listen, for health, metrics and the sidecar; port 0 takes a free one
+    #[arg(long, env = "TODO_LISTEN", value_name = "ADDR", default_value = "127.0.0.1:8081")]
+    listen: SocketAddr,
+
+    /// The most database connections
+    #[arg(long, env = "TODO_DATABASE_CONNECTIONS", value_name = "N", default_value_t = 16, value_parser = clap::value_parser!(u32).range(i64::from(todo_worker::CONNECTIONS)..=1000))]
+    database_connections: u32,
+
     /// How log lines look [default: text on a terminal, JSON elsewhere]
-    #[arg(long)]
+    #[arg(long, env = "TODO_LOG_FORMAT")]
     log_format: Option<LogFormat>,
+
+    #[command(flatten)]
+    sidecar: SidecarArgs,
 }
 
 /// Runs `todo api`.
 pub(crate) async fn run_api(command: ApiCommand) -> Result<()> {
     logging::init(command.log_format);
-    let listener = bind(command.listen).await?;
     let auth = match (command.token_secret, command.oidc_issuer, command.oidc_audience) {
         (_, Some(issuer), Some(audience)) => AuthConfig::Oidc { issuer, audience },
         (Some(secret), _, _) => AuthConfig::Hs256 {
@@ -87,31 +106,119 @@ pub(crate) async fn run_api(command: ApiCommand) -> Result<()> {
             ));
         }
     };
+    let client = command.sidecar.client()?;
+    let metrics = todo_api::install_metrics().context("cannot begin measuring")?;
+    let shutdown = platform::shutdown_on_signal()?;
+    let listener = bind(command.listen).await?;
+    let address = listener.local_addr()?;
+    let starting = Starting::new();
+    let closing = CancellationToken::new();
+    let server = tokio::spawn(todo_api::serve(
+        listener,
+        starting.router(metrics.clone()),
+        closing.clone(),
+    ));
+
     let pool = database::connect(&command.database.database_url, command.database_connections).await?;
     database::require_migrated(&pool).await?;
-    let shutdown = platform::shutdown_on_signal()?;
-    tracing::info!(address = %command.listen, "the API listens");
-    Platform {
-        api: Some((listener, ApiConfig::new(auth))),
-        roles: BTreeSet::new(),
+    let waker = Waker::new();
+    let mut health = Health::new(&pool, &shutdown);
+    if command.sidecar.bus == Bus::Dapr {
+        health = health.with_sidecar(client);
     }
-    .run(pool, shutdown)
-    .await
+    let state = ApiState::new(ApiConfig::new(auth), pool.clone(), waker.clone(), metrics)
+        .context("cannot start the API")?
+        .ready_when(health.check());
+    starting.open(todo_api::router(state));
+    let announced = tokio::spawn(health.announce(format!("todo api is ready at http://{address}")));
+    let exchange = tokio::spawn({
+        let (pool, shutdown) = (pool.clone(), shutdown.clone());
+        async move { waker.run(pool, shutdown).await }
+    });
+
+    shutdown.cancelled().await;
+    closing.cancel();
+    server.await.context("the API panicked")?;
+    exchange.await.context("the wake-ups panicked")?;
+    announced.await.context("the greeting panicked")?;
+    pool.close().await;
+    Ok(())
 }
 
 /// Runs `todo worker`.
 pub(crate) async fn run_worker(command: WorkerCommand) -> Result<()> {
     logging::init(command.log_format);
-    let roles: BTreeSet<Role> = if command.roles.is_empty() {
-        Role::ALL.into()
-    } else {
-        command.roles.into_iter().collect()
-    };
-    let pool = database::connect(&command.database.database_url, todo_worker::CONNECTIONS).await?;
-    database::require_migrated(&pool).await?;
+    let sidecar = &command.sidecar;
+    let roles = roles(&command.roles, sidecar.bus)?;
+    let client = sidecar.client()?;
+    sidecar.require_guard(command.listen)?;
+    let metrics = todo_api::install_metrics().context("cannot begin measuring")?;
     let shutdown = platform::shutdown_on_signal()?;
-    tracing::info!(roles = ?roles.iter().map(Role::to_string).collect::<Vec<_>>(), "the workers run");
-    Platform { api: None, roles }.run(pool, shutdown).await
+    let listener = bind(command.listen).await?;
+    let address = listener.local_addr()?;
+    let starting = Starting::new();
+    let closing = CancellationToken::new();
+    let server = tokio::spawn(todo_api::serve(
+        listener,
+        starting.router(metrics.clone()),
+        closing.clone(),
+    ));
+
+    let pool = database::connect(&command.database.database_url, command.database_connections).await?;
+    database::require_migrated(&pool).await?;
+    let mut health = Health::new(&pool, &shutdown);
+    let carrier = sidecar.carrier(&client);
+    let mut routes = todo_api::operations(health.check(), metrics.clone());
+    if sidecar.bus == Bus::Dapr {
+        health = health.needing_sidecar(client.clone());
+        routes = todo_api::operations(health.check(), metrics);
+        for consumer in todo_worker::consumers_of(&roles) {
+            let retry = Retry::until(shutdown.clone());
+            let host = sidecar.host(pool.clone(), consumer, retry, client.clone());
+            routes = routes.merge(host.router());
+        }
+    }
+    starting.open(routes);
+    let named = roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(",");
+    let greeting = format!("todo worker {named} is ready at http://{address}");
+    let announced = tokio::spawn(health.announce(greeting));
+    let settings = todo_worker::Settings {
+        roles,
+        carrier,
+        ..todo_worker::Settings::default()
+    };
+    // It returns when it was told to stop, or when a role panicked: then the others must not go on alone.
+    let worked = tokio::spawn(todo_worker::run(pool.clone(), Waker::new(), settings, shutdown.clone())).await;
+    shutdown.cancel();
+    closing.cancel();
+    server.await.context("the server panicked")?;
+    announced.await.context("the greeting panicked")?;
+    pool.close().await;
+    worked.context("the workers panicked")
+}
+
+/// The roles that were named, all without a name. Over Dapr a process is one app, and its sidecar knows one route for
+/// a topic.
+fn roles(named: &[Role], bus: Bus) -> Result<BTreeSet<Role>> {
+    let roles: BTreeSet<Role> = match named {
+        [] if bus == Bus::Dapr => {
+            return Err(Refused::because(
+                "with --bus dapr each role is an app of its own: name the role, such as `todo worker relay`",
+            ));
+        }
+        [] => Role::ALL.into(),
+        named => named.iter().copied().collect(),
+    };
+    let consumers = todo_worker::consumers_of(&roles);
+    if bus == Bus::Dapr && consumers.len() > 1 {
+        let both: Vec<&str> = consumers.iter().map(|consumer| consumer.name()).collect();
+        return Err(Refused::because(format_args!(
+            "with --bus dapr the roles {} cannot share a process, because a sidecar delivers a topic once: start one \
+             `todo worker ROLE` for each",
+            both.join(" and ")
+        )));
+    }
+    Ok(roles)
 }
 
 /// Listens, or says in one line why not.

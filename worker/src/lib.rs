@@ -16,15 +16,15 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use sqlx::PgPool;
-use todo_events::{Channel, Consumer, Waker};
+use todo_events::{Bus, Channel, Consumer, Waker};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
 mod audit;
 mod clock;
 mod housekeeping;
-mod local_relay;
 mod next_task;
+mod publish;
 mod recurring;
 mod reminders;
 
@@ -83,8 +83,8 @@ pub fn consumers() -> Vec<Arc<dyn Consumer>> {
     vec![Arc::new(Audit), Arc::new(NextTask)]
 }
 
-/// The consumers of these roles.
-fn consumers_of(roles: &BTreeSet<Role>) -> Vec<Arc<dyn Consumer>> {
+/// The consumers of these roles: what a process with a [`Carrier::Broker`] subscribes to.
+pub fn consumers_of(roles: &BTreeSet<Role>) -> Vec<Arc<dyn Consumer>> {
     let mut consumers: Vec<Arc<dyn Consumer>> = Vec::new();
     if roles.contains(&Role::Audit) {
         consumers.push(Arc::new(Audit));
@@ -95,11 +95,32 @@ fn consumers_of(roles: &BTreeSet<Role>) -> Vec<Arc<dyn Consumer>> {
     consumers
 }
 
+/// How events come from the outbox to their consumers.
+#[derive(Clone)]
+pub enum Carrier {
+    /// From hand to hand: the relay feeds the consumers of this process.
+    Local,
+    /// Through a broker: the relay publishes to it. The consumers get their events from it and not from [`run`]:
+    /// whoever starts the process serves what the broker delivers to [`consumers_of`] its roles.
+    Broker(Arc<dyn Bus>),
+}
+
+impl fmt::Debug for Carrier {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Local => "Local",
+            Self::Broker(_) => "Broker",
+        })
+    }
+}
+
 /// How the roles work.
 #[derive(Clone, Debug)]
 pub struct Settings {
     /// Which of them run in this process.
     pub roles: BTreeSet<Role>,
+    /// How events reach their consumers.
+    pub carrier: Carrier,
     /// How fast late reminders go out.
     pub late_reminders: Pace,
 }
@@ -108,6 +129,7 @@ impl Default for Settings {
     fn default() -> Self {
         Self {
             roles: Role::ALL.into(),
+            carrier: Carrier::Local,
             late_reminders: Pace::default(),
         }
     }
@@ -126,13 +148,17 @@ pub async fn run(pool: PgPool, waker: Waker, settings: Settings, shutdown: Cance
     }
     running.spawn(housekeeping::run(pool.clone(), shutdown.clone()));
     if settings.roles.contains(&Role::Relay) {
-        for consumer in consumers_of(&settings.roles) {
-            running.spawn(local_relay::run(
-                pool.clone(),
-                consumer,
-                waker.clone(),
-                shutdown.clone(),
-            ));
+        match &settings.carrier {
+            Carrier::Local => {
+                for consumer in consumers_of(&settings.roles) {
+                    let (pool, waker, shutdown) = (pool.clone(), waker.clone(), shutdown.clone());
+                    running.spawn(publish::to_consumer(pool, consumer, waker, shutdown));
+                }
+            }
+            Carrier::Broker(bus) => {
+                let (pool, waker, shutdown) = (pool.clone(), waker.clone(), shutdown.clone());
+                running.spawn(publish::to_broker(pool, Arc::clone(bus), waker, shutdown));
+            }
         }
     }
     if settings.roles.contains(&Role::Recurring) {

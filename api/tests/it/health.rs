@@ -3,6 +3,8 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
+use todo_api::Readiness;
+
 use crate::app::{App, config};
 
 #[tokio::test]
@@ -24,9 +26,9 @@ async fn readiness_asks_the_process_too() {
     let app = App::spawn_state(config(), |state| {
         state.ready_when(move || {
             let answer = if seen.load(Ordering::Relaxed) {
-                Err("shutting down".to_owned())
+                Readiness::NotReady("shutting down".to_owned())
             } else {
-                Ok(())
+                Readiness::Ready
             };
             Box::pin(async move { answer })
         })

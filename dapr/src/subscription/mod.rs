@@ -140,6 +140,10 @@ impl SubscriptionHost {
 
     /// The status of each message, in their order.
     async fn settle(&self, topic: Topic, delivery: &Delivery) -> Vec<Status> {
+        if self.retry.shutdown.is_cancelled() {
+            // What came before is brought to its end; this is for another copy.
+            return vec![Status::Retry; delivery.messages.len()];
+        }
         let deadline = Instant::now() + self.settings.patience;
         // A turn that comes at the last moment is of no use.
         let turn = timeout(self.settings.patience / 2, self.turns.acquire()).await;

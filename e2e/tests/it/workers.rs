@@ -36,7 +36,7 @@ async fn three_workers_on_one_database_do_the_work_once() -> Result<()> {
         SECRET,
     ];
     let mut api = scene.start("api", api_args)?;
-    let worker = |name: &str| scene.start(name, ["worker", "--database-url", &url]);
+    let worker = |name: &str| scene.start(name, ["worker", "--listen", "127.0.0.1:0", "--database-url", &url]);
     let mut workers: Vec<Process> = (0..WORKERS)
         .map(|number| worker(&format!("worker-{number}")))
         .collect::<Result<_>>()?;

@@ -47,7 +47,7 @@ fn relay(bench: &Bench, database: &Database, events: u64) -> Result<(Progress, M
     let mut session = database.session()?;
     let worker = Process::start(
         Command::new(&bench.todo)
-            .args(["worker", "relay", "audit", "--database-url"])
+            .args(["worker", "relay", "audit", "--listen", "127.0.0.1:0", "--database-url"])
             .arg(&database.url),
     )?;
     // The first thing that a relay does is to make its place, before the first event.

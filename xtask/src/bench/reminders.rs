@@ -62,7 +62,7 @@ fn send(bench: &Bench, database: &Database, due: &str) -> Result<(Progress, Memo
     let mut session = database.session()?;
     let worker = Process::start(
         Command::new(&bench.todo)
-            .args(["worker", "reminders", "--database-url"])
+            .args(["worker", "reminders", "--listen", "127.0.0.1:0", "--database-url"])
             .arg(&database.url),
     )?;
     let_it_idle();

@@ -81,7 +81,7 @@ fn make(bench: &Bench, database: &Database) -> Result<(Progress, Memory)> {
     let mut session = database.session()?;
     let worker = Process::start(
         Command::new(&bench.todo)
-            .args(["worker", "recurring", "--database-url"])
+            .args(["worker", "recurring", "--listen", "127.0.0.1:0", "--database-url"])
             .arg(&database.url),
     )?;
     let_it_idle();

@@ -1,0 +1,80 @@
+//! Serving before there is anything to serve: a process that waits for its secrets or its database lives, is not ready,
+//! and is measured.
+
+use std::convert::Infallible;
+use std::sync::Arc;
+use std::time::Duration;
+
+use axum::Router;
+use axum::extract::{Request, State};
+use axum::response::Response;
+use futures::future::BoxFuture;
+use metrics_exporter_prometheus::PrometheusHandle;
+use tokio::sync::watch;
+use tower::ServiceExt as _;
+
+use crate::health::{Readiness, operations};
+
+/// How long a request waits for the process to be there: a sidecar asks once for subscriptions, when the port is open.
+const PATIENCE: Duration = Duration::from_secs(10);
+
+/// A router whose routes come later.
+#[derive(Debug)]
+pub struct Starting {
+    routes: watch::Sender<Option<Router>>,
+}
+
+impl Starting {
+    /// Nothing but health and metrics until [`Starting::open`].
+    pub fn new() -> Self {
+        Self {
+            routes: watch::Sender::new(None),
+        }
+    }
+
+    /// The router to serve. Until the routes are there it says that the process lives and is not ready, and lets other
+    /// requests wait for them, at most ten seconds, then answers 503.
+    pub fn router(&self, metrics: PrometheusHandle) -> Router {
+        let meanwhile = operations(not_yet, metrics).fallback(|| async { axum::http::StatusCode::SERVICE_UNAVAILABLE });
+        let door = Door {
+            routes: self.routes.subscribe(),
+            meanwhile,
+        };
+        Router::new().fallback(pass).with_state(Arc::new(door))
+    }
+
+    /// Serves these routes from now on, and nothing else.
+    pub fn open(&self, routes: Router) {
+        self.routes.send_replace(Some(routes));
+    }
+}
+
+impl Default for Starting {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+struct Door {
+    routes: watch::Receiver<Option<Router>>,
+    meanwhile: Router,
+}
+
+fn not_yet() -> BoxFuture<'static, Readiness> {
+    Box::pin(async { Readiness::NotReady("starting".to_owned()) })
+}
+
+async fn pass(State(door): State<Arc<Door>>, request: Request) -> Result<Response, Infallible> {
+    let known = door.routes.borrow().clone();
+    let routes = match known {
+        Some(routes) => routes,
+        None if matches!(request.uri().path(), "/healthz" | "/readyz" | "/metrics") => door.meanwhile.clone(),
+        None => {
+            let mut routes = door.routes.clone();
+            let came = tokio::time::timeout(PATIENCE, routes.wait_for(Option::is_some)).await;
+            let routes = came.ok().and_then(Result::ok).and_then(|routes| routes.clone());
+            routes.unwrap_or_else(|| door.meanwhile.clone())
+        }
+    };
+    routes.oneshot(request).await
+}

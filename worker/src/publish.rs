@@ -1,0 +1,30 @@
+//! Events from the outbox: to the consumers of this process, or to a broker.
+//!
+//! In the process each consumer has a relay and a place in the outbox of its own. One that is slow, or waits for better
+//! times, holds up no other; one whose role is switched off finds, when it is switched on again, all that happened
+//! meanwhile. A broker keeps its consumers' places itself, so there is one place for all that is published to it.
+
+use std::sync::Arc;
+
+use sqlx::PgPool;
+use todo_events::host::Retry;
+use todo_events::relay::{self, Relay};
+use todo_events::{Bus, Consumer, LocalBus, Waker};
+use tokio_util::sync::CancellationToken;
+
+/// The place of what is published to a broker.
+const BROKER_CURSOR: &str = "dapr";
+
+pub(crate) async fn to_consumer(pool: PgPool, consumer: Arc<dyn Consumer>, waker: Waker, shutdown: CancellationToken) {
+    let cursor = consumer.name();
+    let bus = LocalBus::new(pool.clone(), consumer, Retry::until(shutdown.clone()));
+    Relay::new(pool, cursor, Arc::new(bus), waker, relay::Settings::default())
+        .run(shutdown)
+        .await;
+}
+
+pub(crate) async fn to_broker(pool: PgPool, bus: Arc<dyn Bus>, waker: Waker, shutdown: CancellationToken) {
+    Relay::new(pool, BROKER_CURSOR, bus, waker, relay::Settings::default())
+        .run(shutdown)
+        .await;
+}

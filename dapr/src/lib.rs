@@ -1,7 +1,7 @@
 //! The Dapr sidecar, as this platform uses it.
 //!
-//! What lives here: a [`Client`] for the sidecar's HTTP API, the [`bus`] to a broker through it, and the
-//! [`subscription`] host that serves what it delivers. What does not: what is published or kept, which the
+//! What lives here: a [`Client`] for the sidecar's HTTP API, the [`bus`] to a broker through it, the
+//! [`subscription`] host that serves what it delivers, and the host of jobs ([`jobs_host`]) that it wakes. What does not: what is published or kept, which the
 //! callers know, and the sidecar's own configuration.
 //!
 //! The path of a call: a method of [`Client`] makes a request out of domain values, the client sends it,
@@ -15,15 +15,18 @@
 
 pub mod bus;
 pub mod client;
+pub mod jobs_host;
 pub mod settings;
 pub mod subscription;
 
+mod app_token;
 mod error;
 mod secret;
 
 pub use bus::{BusSettings, DaprBus};
 pub use client::Client;
 pub use error::{Error, Refusal};
+pub use jobs_host::{JobHost, OnJob};
 pub use reqwest::{Method, StatusCode};
 pub use secret::Secret;
 pub use settings::Settings;

@@ -24,9 +24,8 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
-use axum::extract::{DefaultBodyLimit, Path, Request, State};
+use axum::extract::{DefaultBodyLimit, Path, State};
 use axum::http::StatusCode;
-use axum::middleware::{self, Next};
 use axum::response::{IntoResponse, Response};
 use axum::routing::{get, post};
 use axum::{Json, Router};
@@ -41,6 +40,7 @@ use tokio::time::{Instant, timeout, timeout_at};
 use uuid::Uuid;
 
 use self::delivery::{Delivery, Malformed, Status};
+use crate::app_token::only_the_sidecar;
 use crate::client::Message;
 use crate::{Client, Secret};
 
@@ -124,13 +124,13 @@ impl SubscriptionHost {
     /// The routes that the sidecar calls. Serve them where only it can reach them, or with a token.
     pub fn router(self) -> Router {
         let largest = (usize::from(self.settings.bulk_messages) + 1) * MAX_MESSAGE_BYTES;
-        let host = Arc::new(self);
-        Router::new()
+        let token = self.settings.token.clone();
+        let routes = Router::new()
             .route("/events/{topic}", post(deliver))
             .route("/dapr/subscribe", get(subscriptions))
             .layer(DefaultBodyLimit::max(largest))
-            .layer(middleware::from_fn_with_state(Arc::clone(&host), authenticate))
-            .with_state(host)
+            .with_state(Arc::new(self));
+        only_the_sidecar(routes, token)
     }
 
     fn topic(&self, name: &str) -> Option<Topic> {
@@ -267,19 +267,4 @@ async fn deliver(State(host): State<Arc<SubscriptionHost>>, Path(topic): Path<St
 
 async fn subscriptions(State(host): State<Arc<SubscriptionHost>>) -> Json<Vec<Value>> {
     Json(host.subscriptions())
-}
-
-async fn authenticate(State(host): State<Arc<SubscriptionHost>>, request: Request, next: Next) -> Response {
-    if let Some(token) = &host.settings.token {
-        let shown = request.headers().get("dapr-api-token");
-        if !shown.is_some_and(|shown| is_same(shown.as_bytes(), token.expose().as_bytes())) {
-            return StatusCode::UNAUTHORIZED.into_response();
-        }
-    }
-    next.run(request).await
-}
-
-/// Takes as long for a token that is wrong at its end as for one that is wrong at its start.
-fn is_same(shown: &[u8], expected: &[u8]) -> bool {
-    shown.len() == expected.len() && shown.iter().zip(expected).fold(0, |differs, (a, b)| differs | (a ^ b)) == 0
 }

@@ -7,6 +7,7 @@ mod bus;
 mod client;
 mod events;
 mod jobs;
+mod jobs_host;
 mod sidecar;
 mod state;
 mod subscription;

@@ -25,6 +25,7 @@
 use std::collections::{BTreeMap, HashMap, HashSet};
 
 use futures::future::join_all;
+use serde::Serialize;
 use serde_json::value::{RawValue, to_raw_value};
 use todo_events::backoff::Backoff;
 use todo_events::cloud_event::MEDIA_TYPE;
@@ -155,10 +156,24 @@ fn waves<'a>(events: impl Iterator<Item = &'a Event>) -> Vec<Vec<&'a Event>> {
     waves
 }
 
+/// An event as the sidecar is given it.
+#[derive(Serialize)]
+struct Traced {
+    #[serde(flatten)]
+    event: CloudEvent,
+    /// Dapr's own attribute. Where it is missing the sidecar replaces `traceparent` by its own, and the trace of
+    /// the request that caused the event ends here; where it is there, if only empty, both are kept.
+    traceid: String,
+}
+
 fn entry(event: &Event) -> BulkEntry {
+    let traced = Traced {
+        event: event.into(),
+        traceid: event.traceparent.clone().unwrap_or_default(),
+    };
     BulkEntry {
         id: event.id.to_string(),
-        event: to_raw_value(&CloudEvent::from(event)).expect("an event is plain JSON"),
+        event: to_raw_value(&traced).expect("an event is plain JSON"),
         content_type: MEDIA_TYPE,
         metadata: BTreeMap::from([(PARTITION_KEY, event.user_id.clone())]),
     }

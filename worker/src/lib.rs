@@ -20,6 +20,7 @@ use todo_events::{Bus, Channel, Consumer, Waker};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
+mod alarms;
 mod audit;
 mod clock;
 mod housekeeping;
@@ -28,6 +29,7 @@ mod publish;
 mod recurring;
 mod reminders;
 
+pub use alarms::{AlarmClock, AlarmError, ring};
 pub use audit::Audit;
 pub use next_task::NextTask;
 pub use reminders::Pace;
@@ -123,6 +125,8 @@ pub struct Settings {
     pub carrier: Carrier,
     /// How fast late reminders go out.
     pub late_reminders: Pace,
+    /// A scheduler that wakes the role reminders for each of them, beside the role's own looking.
+    pub alarms: Option<Arc<dyn AlarmClock>>,
 }
 
 impl Default for Settings {
@@ -131,6 +135,7 @@ impl Default for Settings {
             roles: Role::ALL.into(),
             carrier: Carrier::Local,
             late_reminders: Pace::default(),
+            alarms: None,
         }
     }
 }
@@ -175,6 +180,10 @@ pub async fn run(pool: PgPool, waker: Waker, settings: Settings, shutdown: Cance
             pace,
             shutdown.clone(),
         ));
+        if let Some(clock) = settings.alarms {
+            let wakeups = waker.subscribe(Channel::Reminders);
+            running.spawn(alarms::run(pool.clone(), clock, wakeups, shutdown.clone()));
+        }
     }
     while let Some(ended) = running.join_next().await {
         if let Err(error) = ended

@@ -2,6 +2,8 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod alarms;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 

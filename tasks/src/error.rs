@@ -4,6 +4,8 @@ use std::fmt;
 
 use serde::Serialize;
 
+use crate::state::StateError;
+
 /// One thing that is wrong with what a caller sent.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct Invalid {
@@ -62,6 +64,9 @@ pub enum Error {
     /// The database refused or failed.
     #[error("database: {0}")]
     Database(#[from] sqlx::Error),
+    /// The store of a value failed, and there is no other to fall back on.
+    #[error(transparent)]
+    State(StateError),
     /// The event could not be written.
     #[error(transparent)]
     Events(#[from] todo_events::Error),

@@ -72,6 +72,14 @@ uuid_newtype!(
     /// A row of a user's notifications feed.
     NotificationId
 );
+uuid_newtype!(
+    /// A conversation of a user.
+    ConversationId
+);
+uuid_newtype!(
+    /// A message of a conversation.
+    MessageId
+);
 
 /// A user: the `sub` of the token, taken as it is. 1 to 255 characters, no control characters.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, ToSchema)]

@@ -5,10 +5,14 @@
 
 use serde_json::Value;
 use sqlx::{PgPool, Postgres, Transaction};
+use uuid::Uuid;
 
 use crate::error::{Error, Invalid, Result};
 use crate::id::{TaskId, UserId};
 use crate::task;
+
+/// The namespace of [`Key::derived_id`] (RFC 9562, section 5.5).
+const DERIVED_IDS: Uuid = Uuid::from_u128(0x019a_a5f1_5d0c_7c3e_9a44_6f0e_2b7d_c1a8);
 
 /// How long an answer is kept, in hours.
 pub const KEPT_HOURS: i32 = 48;
@@ -34,6 +38,13 @@ impl Key {
             key: key.to_owned(),
             fingerprint: fingerprint.into(),
         })
+    }
+
+    /// An id for what the request makes: the same for each try, so that an effect which cannot share a transaction
+    /// with the key is not had twice.
+    pub fn derived_id(&self) -> Uuid {
+        let name = [self.key.as_bytes(), b"\n", &self.fingerprint].concat();
+        Uuid::new_v5(&DERIVED_IDS, &name)
     }
 }
 

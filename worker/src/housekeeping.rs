@@ -1,4 +1,5 @@
-//! What keeps the tables small: days of events are made ahead and dropped behind, old idempotency keys are forgotten.
+//! What keeps the tables small: days of events are made ahead and dropped behind, old idempotency keys and expired state
+//! are forgotten.
 //!
 //! Runs in every process with a role; the functions that it calls are safe side by side.
 
@@ -6,15 +7,15 @@ use std::time::Duration;
 
 use sqlx::PgPool;
 use todo_events::partitions::{self, Retention};
-use todo_tasks::idempotency;
+use todo_tasks::{idempotency, state};
 use tokio_util::sync::CancellationToken;
 
 /// How many days of partitions stand ready.
 const DAYS_AHEAD: u16 = 7;
 /// How often it looks.
 const EVERY: Duration = Duration::from_mins(15);
-/// The most idempotency keys that one statement forgets.
-const KEYS: i64 = 10_000;
+/// The most rows of a kind that one statement forgets.
+const ROWS: i64 = 10_000;
 
 pub(crate) async fn run(pool: PgPool, shutdown: CancellationToken) {
     while !shutdown.is_cancelled() {
@@ -24,8 +25,11 @@ pub(crate) async fn run(pool: PgPool, shutdown: CancellationToken) {
         if let Err(error) = partitions::drop_older(&pool, Retention::default()).await {
             tracing::warn!(%error, "could not drop old partitions");
         }
-        if let Err(error) = idempotency::forget_old(&pool, KEYS).await {
+        if let Err(error) = idempotency::forget_old(&pool, ROWS).await {
             tracing::warn!(%error, "could not forget old idempotency keys");
+        }
+        if let Err(error) = state::forget_expired(&pool, ROWS).await {
+            tracing::warn!(%error, "could not forget expired state");
         }
         tokio::select! {
             () = shutdown.cancelled() => {}

@@ -21,6 +21,7 @@ pub mod backoff;
 pub mod bus;
 pub mod cloud_event;
 pub mod consumer;
+pub mod cursors;
 pub mod dead_letters;
 pub mod event;
 pub mod host;

@@ -89,17 +89,6 @@ impl Position {
     pub(crate) const START: Self = Self { xid: 0, seq: 0 };
 }
 
-/// Makes a relay's row in `relay_cursor`, before the oldest event that is kept, if it is not there.
-pub(crate) async fn ensure_cursor(pool: &PgPool, name: &str) -> Result<(), sqlx::Error> {
-    sqlx::query!(
-        "INSERT INTO relay_cursor (name) VALUES ($1) ON CONFLICT DO NOTHING",
-        name
-    )
-    .execute(pool)
-    .await?;
-    Ok(())
-}
-
 /// The first key of the cursors' advisory locks ("todr" in ASCII).
 const CURSOR_LOCK: i32 = 0x746f_6472;
 

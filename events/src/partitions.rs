@@ -7,8 +7,8 @@
 //! Rows of a day that has no partition lie in the DEFAULT partition. Such a day gets no partition any
 //! more, since PostgreSQL would have to move the rows; they are swept one by one when they are old.
 //!
-//! A cursor that stands still keeps every event beyond it, for ever. A consumer that was given up for good
-//! should lose its row in `relay_cursor`; the log names the one that holds a partition.
+//! A cursor that stands still keeps every event beyond it, for ever. That of a consumer that was given up for
+//! good should be removed ([`crate::cursors::remove`]); the log names the one that holds a partition.
 
 use jiff::civil::Date;
 use jiff::tz::TimeZone;

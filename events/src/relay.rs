@@ -26,8 +26,12 @@ use tracing::{Instrument, Span};
 
 use crate::backoff::Backoff;
 use crate::bus::Bus;
+use crate::cursors::{self, Succession};
 use crate::waker::{Channel, Waker};
 use crate::{Error, Event, Trace, dead_letters, measure, outbox, traced};
+
+/// How often a relay says that it is there.
+const ATTEND_EVERY: Duration = Duration::from_secs(15);
 
 /// How a relay works.
 #[derive(Debug, Clone, Copy)]
@@ -73,6 +77,7 @@ pub enum Pass {
 pub struct Relay {
     pool: PgPool,
     cursor: &'static str,
+    succession: Option<Succession>,
     registered: AtomicBool,
     bus: Arc<dyn Bus>,
     waker: Waker,
@@ -90,6 +95,7 @@ impl Relay {
         Self {
             pool,
             cursor,
+            succession: None,
             registered: AtomicBool::new(false),
             bus,
             waker,
@@ -97,11 +103,25 @@ impl Relay {
         }
     }
 
+    /// The same, of a kind that may come after another: it looks after the other's cursors, too.
+    #[must_use]
+    pub fn succeeding(self, succession: Succession) -> Self {
+        debug_assert!(succession.own.contains(&self.cursor), "it is of its own kind");
+        Self {
+            succession: Some(succession),
+            ..self
+        }
+    }
+
     /// Publishes until `shutdown`, and then to the end of the pass that runs.
     pub async fn run(&self, shutdown: CancellationToken) {
         measure::describe_metrics();
         // Beside the passes: one that cannot end is just what the measures must show.
-        tokio::join!(self.publish(&shutdown), self.measure(&shutdown));
+        tokio::join!(
+            self.publish(&shutdown),
+            self.measure(&shutdown),
+            self.attend_until(&shutdown)
+        );
     }
 
     async fn publish(&self, shutdown: &CancellationToken) {
@@ -167,7 +187,7 @@ impl Relay {
     async fn pass_in(&self, trace: Trace) -> Result<Pass, Error> {
         let started = Instant::now();
         if !self.registered.load(Ordering::Relaxed) {
-            outbox::ensure_cursor(&self.pool, self.cursor).await?;
+            cursors::ensure(&self.pool, self.cursor, self.succession.as_ref()).await?;
             self.registered.store(true, Ordering::Relaxed);
         }
         if self.oldest().await?.is_none() {
@@ -242,6 +262,36 @@ impl Relay {
         });
         metrics::gauge!("todo_outbox_oldest_age_seconds", "cursor" => self.cursor).set(age);
         Ok(oldest)
+    }
+
+    async fn attend_until(&self, shutdown: &CancellationToken) {
+        let mut due = tokio::time::interval(ATTEND_EVERY);
+        loop {
+            tokio::select! {
+                () = shutdown.cancelled() => return,
+                _ = due.tick() => {}
+            }
+            if let Err(error) = self.attend().await {
+                tracing::debug!(cursor = self.cursor, %error, "the cursor was not attended to");
+            }
+        }
+    }
+
+    /// Says that this relay's cursor is in use, and removes those of another kind that are not. [`Relay::run`] does it
+    /// every few seconds, also while a pass takes long.
+    pub async fn attend(&self) -> Result<(), Error> {
+        if !self.registered.load(Ordering::Relaxed) {
+            return Ok(());
+        }
+        if !cursors::attend(&self.pool, self.cursor).await? {
+            tracing::warn!(cursor = self.cursor, "the cursor is gone, making it again");
+            self.registered.store(false, Ordering::Relaxed);
+            return Ok(());
+        }
+        if let Some(succession) = &self.succession {
+            cursors::retire(&self.pool, succession).await?;
+        }
+        Ok(())
     }
 
     async fn measure(&self, shutdown: &CancellationToken) {

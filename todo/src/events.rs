@@ -1,9 +1,11 @@
-//! `todo events`: events that consumers could not apply, and consumers that are to see events again.
+//! `todo events`: events that consumers could not apply, consumers that are to see events again, and the places that
+//! relays keep.
 
 use anyhow::Result;
 use clap::{Args, Subcommand};
 use jiff::Timestamp;
 use sqlx::PgPool;
+use todo_events::cursors::{self, Removal};
 use todo_events::dead_letters::{self, Page, Selector};
 use todo_events::host::Retry;
 use todo_events::replay;
@@ -13,7 +15,7 @@ use crate::database::{self, DatabaseArgs};
 use crate::failure::Refused;
 use crate::platform;
 
-/// Look after events: dead letters and rebuilds
+/// Look after events: dead letters, cursors and rebuilds
 #[derive(Args, Debug)]
 pub(crate) struct EventsCommand {
     #[command(subcommand)]
@@ -25,6 +27,9 @@ enum EventsSubcommand {
     /// Events that a consumer could not apply, and those that wait behind them
     #[command(subcommand)]
     Dlq(DlqCommand),
+    /// The places in the outbox that relays keep
+    #[command(subcommand)]
+    Cursors(CursorsCommand),
     /// Rebuild what a consumer derived from events
     ///
     /// Forgets what it derived since then and hands it the events again, in their order, in one transaction: readers
@@ -71,6 +76,24 @@ enum DlqCommand {
     },
 }
 
+#[derive(Subcommand, Debug)]
+enum CursorsCommand {
+    /// List them: who they are for, when a relay last attended to each, and what waits beyond it
+    List {
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+    /// Remove that of a consumer which was given up for good: events are then no longer kept for it
+    Remove {
+        /// Its name
+        #[arg(value_name = "NAME")]
+        name: String,
+
+        #[command(flatten)]
+        database: DatabaseArgs,
+    },
+}
+
 /// Which dead letters; without any, all of them.
 #[derive(Args, Debug)]
 struct Which {
@@ -109,6 +132,10 @@ pub(crate) async fn run(command: EventsCommand) -> Result<()> {
         }) => list(&connect(&database).await?, &which.into(), limit, json).await,
         EventsSubcommand::Dlq(DlqCommand::Replay { which, database }) => {
             replay_dead_letters(&connect(&database).await?, &which.into()).await
+        }
+        EventsSubcommand::Cursors(CursorsCommand::List { database }) => list_cursors(&connect(&database).await?).await,
+        EventsSubcommand::Cursors(CursorsCommand::Remove { name, database }) => {
+            remove_cursor(&connect(&database).await?, &name).await
         }
         EventsSubcommand::Replay {
             consumer,
@@ -149,6 +176,35 @@ async fn list(pool: &PgPool, selector: &Selector, limit: i64, json: bool) -> Res
 async fn replay_dead_letters(pool: &PgPool, selector: &Selector) -> Result<()> {
     let replayed = dead_letters::replay(pool, &todo_worker::consumers(), selector).await?;
     println!("{} applied, {} still fail", replayed.applied, replayed.failed);
+    Ok(())
+}
+
+async fn list_cursors(pool: &PgPool) -> Result<()> {
+    for cursor in cursors::list(pool).await? {
+        let behind = match cursor.oldest_beyond {
+            Some(oldest) => format!("events since {oldest} wait"),
+            None => "has passed all events".to_owned(),
+        };
+        println!("{}  attended to at {}  {behind}", cursor.name, cursor.attended_at);
+    }
+    Ok(())
+}
+
+async fn remove_cursor(pool: &PgPool, name: &str) -> Result<()> {
+    match cursors::remove(pool, name).await? {
+        Removal::Removed => println!("{name} is removed: events are no longer kept for it"),
+        Removal::Attended => {
+            return Err(Refused::because(format_args!(
+                "a relay attends to {name}, and would make it again: stop the processes that run it, and try again in a \
+                 minute"
+            )));
+        }
+        Removal::Missing => {
+            return Err(Refused::because(format_args!(
+                "no cursor is named {name:?}; `todo events cursors list` shows them"
+            )));
+        }
+    }
     Ok(())
 }
 

@@ -11,9 +11,13 @@ use crate::next_task::to_handle_error;
 #[derive(Clone, Copy, Debug)]
 pub struct Audit;
 
+impl Audit {
+    pub(crate) const NAME: &str = "audit";
+}
+
 impl Consumer for Audit {
     fn name(&self) -> &'static str {
-        "audit"
+        Self::NAME
     }
 
     /// One topic, because a broker keeps order only within one: the log tells a task's story as it was.

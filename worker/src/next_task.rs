@@ -8,9 +8,13 @@ use todo_tasks::{Error, task};
 #[derive(Clone, Copy, Debug)]
 pub struct NextTask;
 
+impl NextTask {
+    pub(crate) const NAME: &str = "recurring";
+}
+
 impl Consumer for NextTask {
     fn name(&self) -> &'static str {
-        "recurring"
+        Self::NAME
     }
 
     fn topics(&self) -> &'static [Topic] {

@@ -7,24 +7,41 @@
 use std::sync::Arc;
 
 use sqlx::PgPool;
+use todo_events::cursors::{Begins, Succession};
 use todo_events::host::Retry;
 use todo_events::relay::{self, Relay};
 use todo_events::{Bus, Consumer, LocalBus, Waker};
 use tokio_util::sync::CancellationToken;
 
+use crate::{Audit, NextTask};
+
 /// The place of what is published to a broker.
 const BROKER_CURSOR: &str = "dapr";
+const BROKER_CURSORS: &[&str] = &[BROKER_CURSOR];
+
+/// The places of the consumers in a process, named after them.
+const LOCAL_CURSORS: &[&str] = &[Audit::NAME, NextTask::NAME];
 
 pub(crate) async fn to_consumer(pool: PgPool, consumer: Arc<dyn Consumer>, waker: Waker, shutdown: CancellationToken) {
     let cursor = consumer.name();
     let bus = LocalBus::new(pool.clone(), consumer, Retry::until(shutdown.clone()));
     Relay::new(pool, cursor, Arc::new(bus), waker, relay::Settings::default())
+        .succeeding(Succession {
+            own: LOCAL_CURSORS,
+            former: BROKER_CURSORS,
+            begins: Begins::AtTheOldest,
+        })
         .run(shutdown)
         .await;
 }
 
 pub(crate) async fn to_broker(pool: PgPool, bus: Arc<dyn Bus>, waker: Waker, shutdown: CancellationToken) {
     Relay::new(pool, BROKER_CURSOR, bus, waker, relay::Settings::default())
+        .succeeding(Succession {
+            own: BROKER_CURSORS,
+            former: LOCAL_CURSORS,
+            begins: Begins::WhereFormerStand,
+        })
         .run(shutdown)
         .await;
 }

@@ -2,6 +2,7 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod cursors;
 mod dead_letters;
 mod host;
 mod measure;

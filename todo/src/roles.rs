@@ -2,16 +2,18 @@
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
+use std::sync::Arc;
 
 use anyhow::{Context, Result};
 use clap::Args;
 use todo_api::{ApiConfig, ApiState, AuthConfig, Starting};
 use todo_events::Waker;
 use todo_events::host::Retry;
-use todo_worker::Role;
+use todo_worker::{AlarmClock, Role};
 use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
+use crate::alarms::{self, DaprJobs};
 use crate::database::{self, DatabaseArgs};
 use crate::failure::Refused;
 use crate::health::Health;
@@ -87,6 +89,12 @@ pub(crate) struct WorkerCommand {
     /// How log lines look [default: text on a terminal, JSON elsewhere]
     #[arg(long, env = "TODO_LOG_FORMAT")]
     log_format: Option<LogFormat>,
+
+    /// Have a scheduler of Dapr wake the role reminders [default: true with --bus dapr, else false]
+    ///
+    /// Reminders go out without it, too: it only saves a moment.
+    #[arg(long, env = "TODO_ALARMS", value_name = "BOOL")]
+    alarms: Option<bool>,
 
     #[command(flatten)]
     sidecar: SidecarArgs,
@@ -170,14 +178,29 @@ pub(crate) async fn run_worker(command: WorkerCommand) -> Result<()> {
     let carrier = sidecar.carrier(&client);
     let mut routes = todo_api::operations(health.check(), metrics.clone());
     if sidecar.bus == Bus::Dapr {
-        health = health.needing_sidecar(client.clone());
+        let consumers = todo_worker::consumers_of(&roles);
+        let needs_sidecar = roles.contains(&Role::Relay) || !consumers.is_empty();
+        health = if needs_sidecar {
+            health.needing_sidecar(client.clone())
+        } else {
+            health.with_sidecar(client.clone())
+        };
         routes = todo_api::operations(health.check(), metrics);
-        for consumer in todo_worker::consumers_of(&roles) {
+        for consumer in consumers {
             let retry = Retry::until(shutdown.clone());
             let host = sidecar.host(pool.clone(), consumer, retry, client.clone());
             routes = routes.merge(host.router());
         }
     }
+    let waker = Waker::new();
+    let has_alarms = command.alarms.unwrap_or(sidecar.bus == Bus::Dapr) && roles.contains(&Role::Reminders);
+    let alarms: Option<Arc<dyn AlarmClock>> = if has_alarms {
+        routes = routes.merge(alarms::host(sidecar.app_token(), &waker).router());
+        let jobs = DaprJobs::new(sidecar.settings()?).map_err(Refused::because)?;
+        Some(Arc::new(jobs))
+    } else {
+        None
+    };
     starting.open(routes);
     let named = roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(",");
     let greeting = format!("todo worker {named} is ready at http://{address}");
@@ -185,10 +208,11 @@ pub(crate) async fn run_worker(command: WorkerCommand) -> Result<()> {
     let settings = todo_worker::Settings {
         roles,
         carrier,
+        alarms,
         ..todo_worker::Settings::default()
     };
     // It returns when it was told to stop, or when a role panicked: then the others must not go on alone.
-    let worked = tokio::spawn(todo_worker::run(pool.clone(), Waker::new(), settings, shutdown.clone())).await;
+    let worked = tokio::spawn(todo_worker::run(pool.clone(), waker, settings, shutdown.clone())).await;
     shutdown.cancel();
     closing.cancel();
     server.await.context("the server panicked")?;

@@ -53,13 +53,18 @@ pub(crate) struct SidecarArgs {
 impl SidecarArgs {
     /// A client of the sidecar, whether events go through it or not.
     pub(crate) fn client(&self) -> Result<Client> {
-        let settings = todo_dapr::Settings::from_variables(|name| match name {
+        Client::new(self.settings()?).map_err(Refused::because)
+    }
+
+    /// Where the sidecar is and what it wants to be shown, for a client with patience of its own.
+    pub(crate) fn settings(&self) -> Result<todo_dapr::Settings> {
+        todo_dapr::Settings::from_variables(|name| match name {
             "DAPR_HTTP_ENDPOINT" => self.dapr_http_endpoint.clone(),
             "DAPR_HTTP_PORT" => self.dapr_http_port.clone(),
             "DAPR_API_TOKEN" => self.dapr_api_token.clone(),
             _ => None,
-        });
-        settings.and_then(Client::new).map_err(Refused::because)
+        })
+        .map_err(Refused::because)
     }
 
     /// Refuses to let anyone on the network act as the sidecar.
@@ -90,10 +95,15 @@ impl SidecarArgs {
         client: Client,
     ) -> SubscriptionHost {
         let settings = SubscriptionSettings {
-            token: self.shown_token().map(Secret::new),
+            token: self.app_token(),
             ..SubscriptionSettings::of(&self.pubsub)
         };
         SubscriptionHost::new(pool, consumer, retry, client, settings)
+    }
+
+    /// What the sidecar shows when it calls this process.
+    pub(crate) fn app_token(&self) -> Option<Secret> {
+        self.shown_token().map(Secret::new)
     }
 
     fn shown_token(&self) -> Option<&str> {

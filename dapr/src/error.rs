@@ -148,11 +148,14 @@ impl Refusal {
         }
     }
 
-    /// Whether time may mend it. Dapr answers 500 for most faults of brokers, stores and schedulers.
+    /// Whether time may mend it. Dapr answers 500 for most faults of brokers, stores and schedulers, and for a job
+    /// that its scheduler will never take.
     pub fn is_retryable(&self) -> bool {
         self.status == StatusCode::REQUEST_TIMEOUT
             || self.status == StatusCode::TOO_MANY_REQUESTS
-            || (self.status.is_server_error() && self.status != StatusCode::NOT_IMPLEMENTED)
+            || (self.status.is_server_error()
+                && self.status != StatusCode::NOT_IMPLEMENTED
+                && !self.message.contains("job failed validation"))
     }
 
     /// Whether this version of the sidecar does not have the path. Its router takes every other path for a call

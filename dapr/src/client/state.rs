@@ -38,7 +38,7 @@ pub enum Condition {
 pub struct StateItem {
     /// The key. The sidecar keeps apps apart by their id.
     pub key: String,
-    /// The value.
+    /// The value. Its numbers are floats to the sidecar: a whole one beyond 2^53 comes back as its neighbour.
     pub value: Value,
     /// When to write it.
     pub condition: Condition,
@@ -148,7 +148,8 @@ impl Client {
         written(self.send(&call).await?)
     }
 
-    /// Does all of the operations or none.
+    /// Does all of the operations or none, where the store can roll back, as PostgreSQL does. Redis cannot: it
+    /// does the others even when one has met another version than it expects ([`Error::EtagMismatch`]).
     pub async fn state_transaction(&self, store: &str, operations: &[Operation]) -> Result<(), Error> {
         let idempotent = !operations.iter().any(Operation::is_conditional);
         let body: Vec<Value> = operations.iter().map(Operation::to_json).collect();
@@ -177,7 +178,14 @@ fn written(answer: Answer) -> Result<(), Error> {
     }
 }
 
-/// Writes say so with a status; a transaction only in the text of a 500.
+/// A write that expects a version says so with a status; others only in the text of a 500, each store in its own
+/// words.
 fn is_etag_mismatch(refusal: &Refusal) -> bool {
-    refusal.status == StatusCode::CONFLICT || refusal.message.contains("etag mismatch")
+    let said = |words: &str| refusal.message.contains(words);
+    refusal.status == StatusCode::CONFLICT
+        || said("etag mismatch")
+        // PostgreSQL, where something is that is to be absent.
+        || said("no item was updated")
+        // Redis, from the script that compares in a transaction. Without the script's name it may be a fault.
+        || (said("user_script") && (said("failed to set key") || said("failed to delete")))
 }

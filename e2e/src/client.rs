@@ -9,7 +9,8 @@ use serde_json::Value;
 
 use crate::wait_for;
 
-static HTTP: LazyLock<reqwest::Client> = LazyLock::new(|| {
+/// One pool of connections for everything that speaks HTTP here.
+pub static HTTP: LazyLock<reqwest::Client> = LazyLock::new(|| {
     // reqwest is built without a provider of its own; that one is installed already is fine.
     let _already_there = rustls::crypto::ring::default_provider().install_default();
     reqwest::Client::builder()

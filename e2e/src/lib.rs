@@ -17,6 +17,8 @@ pub mod load;
 pub mod oracle;
 pub mod process;
 pub mod scene;
+pub mod stack;
+pub mod tools;
 
 use std::future::Future;
 use std::time::{Duration, Instant};

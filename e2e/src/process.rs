@@ -31,6 +31,11 @@ static BINARY: LazyLock<PathBuf> = LazyLock::new(|| {
     binary
 });
 
+/// The binary under test.
+pub fn todo_program() -> PathBuf {
+    BINARY.clone()
+}
+
 /// A command of the binary under test, without what the environment would tell it.
 pub fn todo<S: AsRef<std::ffi::OsStr>>(args: impl IntoIterator<Item = S>) -> Command {
     let mut command = Command::new(&*BINARY);

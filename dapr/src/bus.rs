@@ -75,6 +75,10 @@ pub struct DaprBus {
 impl DaprBus {
     /// A bus through this sidecar.
     pub fn new(client: Client, settings: BusSettings) -> Self {
+        metrics::describe_counter!(
+            "todo_bus_failed_entries_total",
+            "Events that the broker has refused, each time that it did."
+        );
         Self { client, settings }
     }
 

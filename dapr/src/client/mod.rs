@@ -50,6 +50,11 @@ pub struct Client {
 impl Client {
     /// A client with these settings. Connects at the first call.
     pub fn new(settings: Settings) -> Result<Self, Error> {
+        metrics::describe_histogram!(
+            "todo_dapr_call_seconds",
+            metrics::Unit::Seconds,
+            "Duration of calls to the sidecar, each attempt for itself, by what came of it."
+        );
         let mut headers = HeaderMap::new();
         if let Some(token) = &settings.token {
             let mut value = HeaderValue::from_str(token.expose()).map_err(|_| Error::Setting {

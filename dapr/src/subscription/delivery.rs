@@ -6,6 +6,14 @@
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use todo_events::{CloudEvent, Event};
+use uuid::Uuid;
+
+/// The most that is kept of a malformed message, in characters. Each may take six bytes in JSON, and what is kept
+/// of a message that a broker took has to be one that it takes.
+const MAX_RECEIVED: usize = 100_000;
+
+/// The most of a reason, in characters: it may quote the message.
+const MAX_REASON: usize = 2_000;
 
 /// The `type` by which a bulk is known.
 const BULK_TYPE: &str = "com.dapr.event.sent.bulk";
@@ -46,8 +54,12 @@ pub(super) struct Message {
 pub(super) struct Malformed {
     /// What is wrong with it.
     pub(super) reason: String,
-    /// What came.
+    /// What came, or its beginning.
     pub(super) received: String,
+    /// How long it was.
+    pub(super) bytes: usize,
+    /// Follows from all of what came.
+    pub(super) hash: Uuid,
 }
 
 /// What came in one request.
@@ -127,11 +139,26 @@ impl Delivery {
                 None
             }
             Err(reason) => Some(Malformed {
-                reason,
-                received: String::from_utf8_lossy(text).into_owned(),
+                reason: shortened(&reason, MAX_REASON),
+                received: shortened(&String::from_utf8_lossy(text), MAX_RECEIVED),
+                bytes: text.len(),
+                hash: Uuid::new_v5(&Uuid::NAMESPACE_OID, text),
             }),
         };
         self.messages.push(Message { malformed, entry_id });
+    }
+
+    /// Whether the sidecar can be told to drop the message at this place.
+    ///
+    /// daprd (1.16 to 1.18) looks for a dropped entry of a bulk at the place that it had in the broker's batch,
+    /// among those that are left of it: when others were settled by an earlier answer it moves the wrong one, or
+    /// panics. The name of an entry is its place in the batch.
+    pub(super) fn can_drop(&self, place: usize) -> bool {
+        !self.bulk
+            || self
+                .messages
+                .get(place)
+                .is_some_and(|message| message.entry_id == place.to_string())
     }
 
     /// The answer that gives each message its status, in their order.
@@ -167,4 +194,8 @@ fn is_bulk(body: &[u8]) -> bool {
 fn read_event(text: &[u8]) -> Result<Event, String> {
     let cloud: CloudEvent = serde_json::from_slice(text).map_err(|error| error.to_string())?;
     Event::try_from(cloud).map_err(|error| error.to_string())
+}
+
+fn shortened(text: &str, characters: usize) -> String {
+    text.chars().take(characters).collect()
 }

@@ -9,7 +9,7 @@
 //! 2. Its events are settled in their order, each applied or among the consumer's dead letters in the
 //!    database. So an event that the consumer cannot apply does not stop its partition.
 //! 3. What is not an event at all goes to the dead-letter topic, with the reason, which the sidecar would
-//!    not keep.
+//!    not keep. (What is not even a JSON object never gets here: the sidecar moves it to that topic as it came.)
 //! 4. The answer: `SUCCESS` for what is settled. `RETRY` for what could not be settled in time: the database
 //!    is away, the process stops, there is too much to do. `DROP` for a malformed message that may not be
 //!    published with its reason: the sidecar moves it to the same topic without.
@@ -46,6 +46,10 @@ use crate::{Client, Secret};
 
 /// The most that a broker takes as one message, as brokers come.
 const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
+
+/// The most messages that a subscription may ask to be delivered together. A delivery that is too large to be read
+/// would come again for ever, so the largest that there may be is read: the bound is for strangers.
+pub const MAX_BULK_MESSAGES: u16 = 500;
 
 /// How a consumer is served.
 #[derive(Debug, Clone)]
@@ -123,7 +127,11 @@ impl SubscriptionHost {
 
     /// The routes that the sidecar calls. Serve them where only it can reach them, or with a token.
     pub fn router(self) -> Router {
-        let largest = (usize::from(self.settings.bulk_messages) + 1) * MAX_MESSAGE_BYTES;
+        metrics::describe_counter!(
+            "todo_delivered_messages_total",
+            "Messages that the sidecar has delivered, by what it was answered."
+        );
+        let largest = usize::from(self.settings.bulk_messages.max(MAX_BULK_MESSAGES)) * MAX_MESSAGE_BYTES;
         let token = self.settings.token.clone();
         let routes = Router::new()
             .route("/events/{topic}", post(deliver))
@@ -153,13 +161,18 @@ impl SubscriptionHost {
         }
         let of_events = self.apply(&delivery.events, deadline).await;
         let mut statuses = Vec::with_capacity(delivery.messages.len());
-        for message in &delivery.messages {
-            statuses.push(match &message.malformed {
+        for (place, message) in delivery.messages.iter().enumerate() {
+            let status = match &message.malformed {
                 None => of_events,
                 Some(malformed) => timeout_at(deadline, self.bury(topic, malformed))
                     .await
                     .unwrap_or(Status::Retry),
-            });
+            };
+            let status = match status {
+                Status::Drop if !delivery.can_drop(place) => Status::Retry,
+                status => status,
+            };
+            statuses.push(status);
         }
         statuses
     }
@@ -182,7 +195,7 @@ impl SubscriptionHost {
         let consumer = self.consumer.name();
         tracing::warn!(consumer, %topic, reason = malformed.reason, "malformed message");
         // The same message is the same dead letter each time that it comes.
-        let name = format!("{consumer}\n{topic}\n{}", malformed.received);
+        let name = format!("{consumer}\n{topic}\n{}", malformed.hash);
         let letter = json!({
             "specversion": "1.0",
             "id": Uuid::new_v5(&Uuid::NAMESPACE_OID, name.as_bytes()),
@@ -194,6 +207,7 @@ impl SubscriptionHost {
                 "topic": topic.as_str(),
                 "reason": malformed.reason,
                 "received": malformed.received,
+                "bytes": malformed.bytes,
             },
         });
         let message = Message {

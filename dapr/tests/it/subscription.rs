@@ -169,12 +169,18 @@ fn single(event: &Event) -> Value {
     cloud
 }
 
+/// As from the broker: an entry's name is its place.
 fn bulk(events: &[Value]) -> Value {
-    let entries: Vec<_> = (1..)
+    rest_of_bulk(0, events)
+}
+
+/// The same when this many were settled by the answer before.
+fn rest_of_bulk(settled: usize, events: &[Value]) -> Value {
+    let entries: Vec<_> = (settled..)
         .zip(events)
         .map(|(place, event)| {
             json!({
-                "entryId": format!("entry-{place}"), "event": event,
+                "entryId": place.to_string(), "event": event,
                 "contentType": "application/cloudevents+json", "metadata": {"__key": "ada"},
             })
         })
@@ -186,9 +192,13 @@ fn bulk(events: &[Value]) -> Value {
 }
 
 fn statuses(statuses: &[&str]) -> Value {
-    let statuses: Vec<_> = (1..)
+    rest_of_statuses(0, statuses)
+}
+
+fn rest_of_statuses(settled: usize, statuses: &[&str]) -> Value {
+    let statuses: Vec<_> = (settled..)
         .zip(statuses)
-        .map(|(place, status)| json!({"entryId": format!("entry-{place}"), "status": status}))
+        .map(|(place, status)| json!({"entryId": place.to_string(), "status": status}))
         .collect();
     json!({"statuses": statuses})
 }
@@ -302,6 +312,31 @@ async fn a_malformed_message_is_left_to_the_sidecar_where_publishing_is_forbidde
     let forbidden = Reply::error(403, "ERR_PUBSUB_FORBIDDEN", "topic is not allowed for app id");
     let host = Host::with(forbidden, |_| {}).await;
     assert_eq!(host.deliver(&json!({})).await, json!({"status": "DROP"}));
+    let good = single(&history(&["ada"], 1)[0]);
+    assert_eq!(
+        host.deliver(&bulk(&[good.clone(), json!({})])).await,
+        statuses(&["SUCCESS", "DROP"])
+    );
+    // Told to drop what stands elsewhere than in the broker's batch, daprd would drop another, or panic.
+    assert_eq!(
+        host.deliver(&rest_of_bulk(1, &[good, json!({})])).await,
+        rest_of_statuses(1, &["SUCCESS", "RETRY"])
+    );
+}
+
+#[tokio::test]
+async fn of_a_huge_malformed_message_so_much_is_kept_as_a_broker_takes() {
+    let host = Host::new().await;
+    let huge = json!({"type": "<\u{1}".repeat(400_000)});
+    let other = json!({"type": format!("{}!", "<\u{1}".repeat(400_000))});
+    for message in [&huge, &huge, &other] {
+        assert_eq!(host.deliver(message).await, json!({"status": "SUCCESS"}));
+    }
+    let [first, again, another] = <[_; 3]>::try_from(host.sidecar.asked()).unwrap();
+    assert!(first.body.len() < 800_000, "{}", first.body.len());
+    assert_eq!(first.json()["data"]["bytes"], huge.to_string().len());
+    assert_eq!(again.json(), first.json());
+    assert_ne!(another.json()["id"], first.json()["id"]);
 }
 
 #[tokio::test]

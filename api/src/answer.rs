@@ -49,6 +49,14 @@ impl<T: Serialize> Answer<T> {
         }
     }
 
+    /// 201, without a path of its own.
+    pub(crate) fn made(body: T) -> Self {
+        Self {
+            status: StatusCode::CREATED,
+            ..Self::ok(body)
+        }
+    }
+
     /// With the version that a later request can be conditional on.
     pub(crate) fn at_version(mut self, version: i64) -> Self {
         self.headers.push((header::ETAG, etag(version)));

@@ -43,6 +43,7 @@ const PAGE_POLICY: &str = "default-src 'self'; img-src 'self' data:; style-src '
         (name = "reminders", description = "What a task says before it is due."),
         (name = "schedules", description = "What makes tasks again and again."),
         (name = "notifications", description = "What the platform told the user."),
+        (name = "conversations", description = "What the user and an assistant said."),
     ),
 )]
 struct Document;

@@ -6,6 +6,8 @@ use futures::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;
 use sqlx::PgPool;
 use todo_events::{Channel, Waker};
+use todo_tasks::conversation::Conversations;
+use todo_tasks::state::StateStore;
 use todo_tasks::task::Task;
 
 use crate::auth::Authenticator;
@@ -25,6 +27,7 @@ pub struct ApiState {
     pub(crate) limiter: Option<UserLimiter>,
     pub(crate) metrics: PrometheusHandle,
     pub(crate) ready_check: Option<ReadyCheck>,
+    pub(crate) conversations: Conversations,
     waker: Waker,
 }
 
@@ -38,6 +41,7 @@ impl ApiState {
         let authenticator = Authenticator::new(&config.auth)?;
         let limiter = config.rate_limit.map(UserLimiter::new);
         Ok(Self {
+            conversations: Conversations::new(pool.clone()),
             config,
             pool,
             authenticator,
@@ -53,6 +57,20 @@ impl ApiState {
     pub fn ready_when(mut self, check: impl Fn() -> BoxFuture<'static, Readiness> + Send + Sync + 'static) -> Self {
         self.ready_check = Some(Arc::new(check));
         self
+    }
+
+    /// Has conversations kept in this store, and in the database only while it is away.
+    #[must_use]
+    pub fn with_state_store(self, store: Arc<dyn StateStore>) -> Self {
+        Self {
+            conversations: self.conversations.in_store(store),
+            ..self
+        }
+    }
+
+    /// The conversations, for whoever merges what waits for their store.
+    pub fn conversations(&self) -> Conversations {
+        self.conversations.clone()
     }
 
     /// Wakes whoever follows a task's changes. After the commit, never within the transaction.

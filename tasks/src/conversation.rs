@@ -49,6 +49,7 @@ const PAGE: i64 = 100;
 /// Who said something.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, ToSchema)]
 #[serde(rename_all = "lowercase")]
+#[schema(as = MessageRole)]
 pub enum Role {
     /// The user.
     User,
@@ -89,6 +90,7 @@ pub struct Message {
 
 /// A conversation that was begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = Conversation)]
 pub struct Begun {
     /// Its id.
     pub id: ConversationId,
@@ -98,6 +100,7 @@ pub struct Begun {
 
 /// A message that was taken.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = AppendedMessage)]
 pub struct Appended {
     /// The message.
     #[serde(flatten)]
@@ -108,6 +111,7 @@ pub struct Appended {
 
 /// What was said.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, ToSchema)]
+#[schema(as = ConversationHistory)]
 pub struct History {
     /// The messages, the oldest first; at most 100.
     #[schema(max_items = 100)]

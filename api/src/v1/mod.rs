@@ -6,6 +6,7 @@
 //! A command runs in a transaction that [`begin`](todo_tasks::idempotency::begin) opens: with an idempotency key its
 //! answer is committed together with its effect, and a failed request keeps nothing, so that it may be sent again.
 
+mod conversations;
 mod notifications;
 mod patch;
 mod schedules;
@@ -25,4 +26,5 @@ pub(crate) fn routes() -> OpenApiRouter<Arc<ApiState>> {
         .merge(task_reminders::routes())
         .merge(schedules::routes())
         .merge(notifications::routes())
+        .merge(conversations::routes())
 }

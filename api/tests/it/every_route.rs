@@ -28,7 +28,7 @@ fn routes() -> Vec<Route> {
             });
         }
     }
-    assert!(routes.len() >= 22, "only {} routes", routes.len());
+    assert!(routes.len() >= 26, "only {} routes", routes.len());
     routes
 }
 
@@ -37,6 +37,8 @@ fn body(method: &Method, path: &str) -> Value {
         json!({})
     } else if path.ends_with("/reminders") {
         json!({"at": {"at": "2031-01-01T12:00:00Z"}})
+    } else if path.ends_with("/messages") {
+        json!({"role": "user", "content": "hello"})
     } else if path.contains("/schedules") {
         json!({
             "name": "weekly",
@@ -70,15 +72,23 @@ async fn belongings(app: &App, user: &User) -> impl Fn(&str) -> String + use<> {
             .await;
     }
     let schedule = user.schedule(&body(&Method::POST, "/schedules")).await;
+    let conversation = user.call("/api/v1/conversations").await.expect(201).body;
+    let messages = format!("/api/v1/conversations/{}/messages", id(&conversation));
+    user.post(&messages, &json!({"role": "user", "content": "a secret"}))
+        .await
+        .expect(201);
     app.send_reminders().await;
     let digest = user.get("/api/v1/notifications").await.body["items"][0].clone();
     let (task_id, reminder_id) = (id(&task).to_owned(), id(&task["reminders"][0]).to_owned());
     let (schedule_id, digest_id) = (id(&schedule).to_owned(), id(&digest).to_owned());
+    let conversation_id = id(&conversation).to_owned();
     move |template: &str| {
         let own = if template.contains("/schedules") {
             &schedule_id
         } else if template.contains("/notifications") {
             &digest_id
+        } else if template.contains("/conversations") {
+            &conversation_id
         } else {
             &task_id
         };
@@ -117,8 +127,9 @@ async fn another_users_things_are_not_there() {
     assert!(all["items"].as_array().unwrap().iter().all(|task| task["version"] == 1));
 }
 
+/// In quotes: an id may well have `ada` among its digits.
 fn mentions_ada(reply: &Reply) -> bool {
-    reply.text.contains("ada") || reply.text.contains("secret")
+    reply.text.contains("\"ada\"") || reply.text.contains("secret")
 }
 
 #[tokio::test]

@@ -1,5 +1,6 @@
 //! `/api/v1/…`
 
+mod conversations;
 mod history;
 mod idempotency;
 mod lists;

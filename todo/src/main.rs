@@ -22,6 +22,7 @@ mod postgres;
 mod roles;
 mod secret;
 mod sidecar;
+mod state;
 mod token;
 mod up;
 

@@ -20,6 +20,7 @@ use crate::health::Health;
 use crate::logging::{self, LogFormat};
 use crate::platform;
 use crate::sidecar::{Bus, SidecarArgs};
+use crate::state::{self, DaprState};
 
 /// Run the HTTP API alone
 #[derive(Args, Debug)]
@@ -61,6 +62,12 @@ pub(crate) struct ApiCommand {
     /// How log lines look [default: text on a terminal, JSON elsewhere]
     #[arg(long, env = "TODO_LOG_FORMAT")]
     log_format: Option<LogFormat>,
+
+    /// The Dapr state store where conversations are kept [default: the database]
+    ///
+    /// While it is away the database stands in, and answers say so.
+    #[arg(long, env = "TODO_STATE_STORE", value_name = "NAME")]
+    state_store: Option<String>,
 
     #[command(flatten)]
     sidecar: SidecarArgs,
@@ -137,6 +144,16 @@ pub(crate) async fn run_api(command: ApiCommand) -> Result<()> {
     let state = ApiState::new(ApiConfig::new(auth), pool.clone(), waker.clone(), metrics)
         .context("cannot start the API")?
         .ready_when(health.check());
+    let store = command.state_store.as_deref().filter(|name| !name.is_empty());
+    let (state, merging) = match store {
+        Some(name) => {
+            let store = DaprState::new(command.sidecar.settings()?, name).map_err(Refused::because)?;
+            let state = state.with_state_store(Arc::new(store));
+            let merging = state::keep_merging(state.conversations(), shutdown.clone());
+            (state, Some(tokio::spawn(merging)))
+        }
+        None => (state, None),
+    };
     starting.open(todo_api::router(state));
     let announced = tokio::spawn(health.announce(format!("todo api is ready at http://{address}")));
     let exchange = tokio::spawn({
@@ -148,6 +165,9 @@ pub(crate) async fn run_api(command: ApiCommand) -> Result<()> {
     closing.cancel();
     server.await.context("the API panicked")?;
     exchange.await.context("the wake-ups panicked")?;
+    if let Some(merging) = merging {
+        merging.await.context("the merging of conversations panicked")?;
+    }
     announced.await.context("the greeting panicked")?;
     pool.close().await;
     Ok(())

@@ -163,5 +163,5 @@ impl Client {
 fn is_missing(refusal: &Refusal) -> bool {
     refusal.code.is_some()
         && (refusal.status == StatusCode::NOT_FOUND
-            || (refusal.status == StatusCode::INTERNAL_SERVER_ERROR && refusal.message.contains("not found")))
+            || (refusal.status == StatusCode::INTERNAL_SERVER_ERROR && refusal.message.contains("job not found")))
 }

@@ -34,13 +34,22 @@ pub(crate) struct App {
 }
 
 impl App {
-    /// An app that answers each call with a status and a body. What the sidecar asks at its start, such as
-    /// `/dapr/config`, is 404 and not recorded.
+    /// An app that answers each call with a status and a body.
     pub(crate) async fn answering(answer: impl Fn(&Called) -> (u16, Value) + Send + Sync + 'static) -> Self {
+        Self::announcing(Value::Null, answer).await
+    }
+
+    /// The same, and it tells the sidecar of these subscriptions. What else the sidecar asks at its start is 404;
+    /// none of that is recorded.
+    pub(crate) async fn announcing(
+        subscriptions: Value,
+        answer: impl Fn(&Called) -> (u16, Value) + Send + Sync + 'static,
+    ) -> Self {
         let called: Arc<Mutex<Vec<Called>>> = Arc::default();
         let (recording, answer) = (Arc::clone(&called), Arc::new(answer));
         let router = Router::new().fallback(move |request: Request| {
             let (recording, answer) = (Arc::clone(&recording), Arc::clone(&answer));
+            let subscriptions = subscriptions.clone();
             async move {
                 let (parts, body) = request.into_parts();
                 let body = to_bytes(body, usize::MAX).await.unwrap();
@@ -49,8 +58,10 @@ impl App {
                     headers: parts.headers,
                     body: serde_json::from_slice(&body).unwrap_or_default(),
                 };
-                if call.path.starts_with("/dapr/") {
-                    return json(404, &Value::Null);
+                match call.path.as_str() {
+                    "/dapr/subscribe" if !subscriptions.is_null() => return json(200, &subscriptions),
+                    path if path.starts_with("/dapr/") => return json(404, &Value::Null),
+                    _ => {}
                 }
                 let (status, body) = answer(&call);
                 recording.lock().unwrap().push(call);
@@ -85,7 +96,12 @@ fn json(status: u16, body: &Value) -> Response<Body> {
 
 /// Serves a router on a free port of loopback.
 pub(crate) async fn serve(router: Router) -> u16 {
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    serve_at(0, router).await
+}
+
+/// Serves a router at this port of loopback.
+pub(crate) async fn serve_at(port: u16, router: Router) -> u16 {
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await.unwrap();
     let port = listener.local_addr().unwrap().port();
     tokio::spawn(async move { axum::serve(listener, router).await });
     port

@@ -15,6 +15,7 @@ use crate::resources::components;
 pub(crate) struct Options {
     app_id: String,
     resources: Vec<String>,
+    folder: Option<PathBuf>,
     app_port: Option<u16>,
     scheduler: Option<String>,
     api_token: Option<&'static str>,
@@ -28,7 +29,7 @@ pub(crate) struct Daprd {
     pub(crate) client: Client,
     pub(crate) settings: Settings,
     pub(crate) app_id: String,
-    process: Process,
+    _process: Process,
 }
 
 impl Options {
@@ -37,6 +38,7 @@ impl Options {
         Self {
             app_id: format!("{app}-{}", unique()),
             resources: vec![],
+            folder: None,
             app_port: None,
             scheduler: None,
             api_token: None,
@@ -45,12 +47,18 @@ impl Options {
         }
     }
 
-    /// A further sidecar of the same app.
-    pub(crate) fn copy_of(other: &Daprd) -> Self {
+    /// A sidecar of an app of this id and no other.
+    pub(crate) fn named(app_id: &str) -> Self {
         Self {
-            app_id: other.app_id.clone(),
+            app_id: app_id.to_owned(),
             ..Self::of("")
         }
+    }
+
+    /// With the resources of this folder.
+    pub(crate) fn folder(mut self, folder: PathBuf) -> Self {
+        self.folder = Some(folder);
+        self
     }
 
     /// With this resource, in YAML.
@@ -123,6 +131,9 @@ impl Options {
                 components().join("local/configuration.yaml").display()
             ))
             .env("NAMESPACE", "default");
+        if let Some(folder) = &self.folder {
+            command.arg(format!("--resources-path={}", folder.display()));
+        }
         if let Some(port) = self.app_port {
             command.arg(format!("--app-port={port}"));
         }
@@ -136,7 +147,7 @@ impl Options {
             };
         }
         command.envs(self.variables);
-        let log: PathBuf = folder.join("daprd.log");
+        let log = folder.join("daprd.log");
         let process = Process::start(&command, &log);
         let mut settings = Settings::at(Url::parse(&format!("http://127.0.0.1:{http}")).unwrap());
         settings.token = self.api_token.map(Secret::new);
@@ -154,18 +165,13 @@ impl Options {
             client,
             settings,
             app_id: self.app_id,
-            process,
+            _process: process,
         }
     }
 }
 
 impl Daprd {
-    /// What it has logged.
-    pub(crate) fn said(&self) -> String {
-        self.process.said()
-    }
-
-    /// A client that gives up sooner.
+    /// A client that asks once and gives up sooner.
     pub(crate) fn impatient(&self, timeout: Duration) -> Client {
         let settings = Settings {
             timeout,
@@ -173,11 +179,6 @@ impl Daprd {
             ..self.settings.clone()
         };
         Client::new(settings).unwrap()
-    }
-
-    /// The URL of a path of its API.
-    pub(crate) fn url(&self, path: &str) -> Url {
-        self.settings.address.join(path).unwrap()
     }
 }
 

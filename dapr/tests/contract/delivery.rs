@@ -6,12 +6,14 @@ use std::time::Duration;
 use serde_json::{Value, json};
 use todo_events::{CloudEvent, Event};
 
-use crate::app::Called;
-use crate::broker::{Broker, event, ids, statuses};
+use crate::app::{App, Called, until};
+use crate::broker::{Broker, entry, event, ids, options, statuses};
+use crate::daprd::unique;
 use crate::resources::Delivery::{Bulk, Single};
+use crate::resources::{RETRIES, subscription};
 
 /// Long enough for what must not happen.
-const QUIET: Duration = Duration::from_millis(1500);
+const QUIET: Duration = Duration::from_millis(800);
 
 fn success(called: &Called) -> (u16, Value) {
     statuses(called, |_| "SUCCESS")
@@ -135,61 +137,68 @@ async fn what_is_dropped_goes_to_the_dead_letters_and_nothing_else_does() {
 }
 
 #[tokio::test]
-async fn a_drop_after_a_retry_of_the_same_bulk() {
-    let events = [event("ada"), event("ada"), event("ada")];
-    let (second, third) = (id(&events[1]), id(&events[2]));
-    let calls = Mutex::new(0);
-    let broker = Broker::new(Bulk, true, move |called| {
-        let mut calls = calls.lock().unwrap();
-        *calls += 1;
-        let calls = *calls;
-        statuses(called, |id| match (calls, id) {
-            (1, id) if id == second || id == third => "RETRY",
-            (_, id) if id == third => "DROP",
-            _ => "SUCCESS",
-        })
-    })
-    .await;
-    broker.publish(&events).await;
-    tokio::time::sleep(Duration::from_secs(8)).await;
-    println!("{:?} {:?}", broker.ids(), dead_ids(&broker));
-    println!(
-        "{:?}",
-        broker
-            .daprd
-            .said()
-            .lines()
-            .filter(|line| line.contains("panic") || line.contains("error"))
-            .collect::<Vec<_>>()
-    );
-}
-
-#[tokio::test]
 async fn what_is_no_json_object_goes_to_the_dead_letters_as_it_came_and_blocks_nothing() {
     let events = [event("ada"), event("ada")];
+    let noise: [&[u8]; 3] = [b"not json", b"[\"no\", \"object\"]", b""];
     for delivery in [Single, Bulk] {
         let broker = Broker::new(delivery, true, success).await;
         broker.publish(&events[..1]).await;
-        broker.publish_raw(b"not json").await;
-        broker.publish_raw(b"[\"no\", \"object\"]").await;
+        for noise in noise {
+            broker.publish_raw(noise).await;
+        }
         broker.publish(&events[1..]).await;
         broker.until(2).await;
-        tokio::time::sleep(QUIET).await;
-        println!("{delivery:?} {:?} {:?}", broker.ids(), broker.dead());
+        broker.until_dead(3).await;
         assert_eq!(broker.ids().concat(), [id(&events[0]), id(&events[1])]);
+        let mut dead = broker.dead();
+        dead.sort();
+        assert_eq!(dead, ["", "[\"no\", \"object\"]", "not json"]);
     }
 }
 
 #[tokio::test]
-async fn a_status_of_404_loses_messages_and_500_does_not() {
-    for (status, comes_again) in [(404, false), (500, true), (413, true)] {
-        for delivery in [Single, Bulk] {
-            let broker = Broker::new(delivery, true, move |_| (status, Value::Null)).await;
-            broker.publish(&[event("ada")]).await;
-            broker.until(if comes_again { 3 } else { 1 }).await;
-            tokio::time::sleep(QUIET).await;
-            assert_eq!(broker.ids().len() > 1, comes_again, "{status} {delivery:?}");
-            println!("{status} {delivery:?} {:?}", dead_ids(&broker));
-        }
+async fn a_status_of_404_loses_a_message_and_no_other_does() {
+    for delivery in [Single, Bulk] {
+        let answers = Mutex::new(vec![404, 503, 500, 413, 401, 400]);
+        let broker = Broker::new(delivery, true, move |_| {
+            let status = answers.lock().unwrap().pop().unwrap_or(200);
+            (status, Value::Null)
+        })
+        .await;
+        broker.publish(&[event("ada")]).await;
+        broker.until(6).await;
+        tokio::time::sleep(QUIET).await;
+        assert_eq!(broker.ids().len(), 6);
+        assert!(broker.dead().is_empty());
     }
+}
+
+#[tokio::test]
+async fn a_subscription_that_is_declared_and_announced_delivers_once() {
+    let topic = format!("t-{}", unique());
+    let dead_topic = format!("{topic}-dead");
+    let announced = json!([{
+        "pubsubname": "pubsub",
+        "topic": topic,
+        "routes": {"default": "/announced"},
+        "deadLetterTopic": dead_topic,
+        "bulkSubscribe": {"enabled": true, "maxMessagesCount": 100, "maxAwaitDurationMs": 10},
+    }]);
+    let app = App::announcing(announced, success).await;
+    let daprd = options("told")
+        .await
+        .resource(subscription(&topic, "/declared", Bulk, &dead_topic))
+        .resource(RETRIES)
+        .app(app.port)
+        .start()
+        .await;
+    let events: Vec<_> = (0..10).map(|_| event("ada")).collect();
+    let entries: Vec<_> = events.iter().map(entry).collect();
+    assert_eq!(daprd.client.publish_bulk("pubsub", &topic, &entries).await.unwrap(), []);
+    let came = || -> Vec<_> { app.called().iter().flat_map(|called| ids(&called.body)).collect() };
+    until("ten events", async || came().len() >= 10).await;
+    tokio::time::sleep(QUIET).await;
+    assert!(app.called().iter().all(|called| called.path == "/announced"));
+    assert_eq!(daprd.client.metadata().await.unwrap().subscriptions.len(), 1);
+    assert_eq!(came(), events.iter().map(id).collect::<Vec<_>>());
 }

@@ -15,6 +15,7 @@ mod client;
 mod daprd;
 mod delivery;
 mod jobs;
+mod platform;
 mod process;
 mod publish;
 mod resources;

@@ -7,7 +7,7 @@ use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 /// Longer than anything here takes to start on a busy machine.
-pub(crate) const PATIENCE: Duration = Duration::from_secs(60);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
 
 /// Runs its arguments, and kills them when its standard input ends. It waits for nobody before, so that the id is
 /// still the child's own when it kills.
@@ -21,9 +21,9 @@ const REMOVE_AT_THE_END: &str = r#"while read -r _; do :; done; sleep 1; rm -rf 
 /// # Panics
 /// When it is not there: a test that cannot run must not look like one that passed.
 pub(crate) fn tool(variable: &str) -> PathBuf {
-    let path = std::env::var_os(variable).map(PathBuf::from).unwrap_or_else(|| {
-        panic!("{variable} is not set: this test needs the real thing. `cargo xtask test` builds it and runs all tests")
-    });
+    let Some(path) = std::env::var_os(variable).map(PathBuf::from) else {
+        panic!("{variable} is not set: this test needs the real thing. `cargo xtask test` gets it and runs all tests");
+    };
     assert!(path.exists(), "{variable}: {} is not there", path.display());
     path
 }

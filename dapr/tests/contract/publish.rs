@@ -27,7 +27,6 @@ async fn what_a_broker_refuses_is_named_and_the_rest_is_published() {
         .try_publish(&broker.topic, events.iter().map(entry).collect())
         .await
         .unwrap();
-    println!("{failed:?}");
     let failed: Vec<_> = failed.iter().map(|entry| entry.id.clone()).collect();
     assert_eq!(failed, [events[1].id.to_string()]);
     broker.until(3).await;
@@ -43,7 +42,6 @@ async fn a_topic_that_cannot_be_is_a_refusal_of_each_entry() {
     let broker = broker().await;
     let entries = [event("ada"), event("bob")].iter().map(entry).collect();
     let result = broker.try_publish("no such topic!", entries).await;
-    println!("{result:?}");
     assert_eq!(result.unwrap().len(), 2);
 }
 
@@ -54,7 +52,6 @@ async fn a_request_larger_than_the_sidecar_takes_is_refused() {
     let result = broker
         .try_publish(&broker.topic, events.iter().map(entry).collect())
         .await;
-    println!("{result:?}");
     let error = result.unwrap_err();
     assert!(!error.is_retryable(), "{error}");
 }

@@ -172,8 +172,12 @@ async fn a_call_that_changes_nothing_is_made_again_and_not_without_end() {
 
 #[tokio::test]
 async fn a_secret_that_is_not_there_is_none() {
-    let sidecar = Sidecar::answering([Reply::empty(204)]).await;
-    assert_eq!(sidecar.client().secret("vault", "db").await.unwrap(), None);
+    let missing = "failed getting secret with key db from secret store vault: secret db not found";
+    for reply in [Reply::empty(204), Reply::error(500, "ERR_SECRET_GET", missing)] {
+        let sidecar = Sidecar::answering([reply]).await;
+        assert_eq!(sidecar.client().secret("vault", "db").await.unwrap(), None);
+        assert_eq!(sidecar.asked().len(), 1);
+    }
 }
 
 #[tokio::test]

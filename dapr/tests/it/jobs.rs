@@ -69,7 +69,7 @@ async fn a_job_that_is_not_there_is_none_although_dapr_says_500() {
     let missing = Reply::error(
         500,
         "DAPR_SCHEDULER_GET_JOB",
-        "failed to get job due to: rpc error: code = Unknown desc = job not found: reminder-1",
+        "failed to get job due to: rpc error: code = NotFound desc = job not found: reminder-1",
     );
     let sidecar = old_sidecar(missing).await;
     assert_eq!(sidecar.client().job("reminder-1").await.unwrap(), None);
@@ -105,7 +105,11 @@ async fn a_job_is_read_without_its_protobuf_wrapping() {
 
 #[tokio::test]
 async fn a_job_that_exists_is_not_overwritten_unasked() {
-    let exists = Reply::error(409, "DAPR_SCHEDULER_JOB_ALREADY_EXISTS", "job already exists");
+    let exists = Reply::error(
+        409,
+        "DAPR_SCHEDULER_SCHEDULE_JOB",
+        "failed to schedule job due to: rpc error: code = AlreadyExists desc = job already exists: 'app||default||api||sweep'",
+    );
     let sidecar = Sidecar::answering([exists]).await;
     let job = Job {
         when: When::Schedule("@every 1m".to_owned()),

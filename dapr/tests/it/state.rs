@@ -185,3 +185,24 @@ async fn a_transaction_that_met_a_newer_value_is_a_mismatch_although_dapr_says_5
         .unwrap_err();
     assert!(matches!(error, Error::EtagMismatch(_)), "{error}");
 }
+
+#[tokio::test]
+async fn each_store_has_its_own_words_for_a_value_that_is_there_when_it_should_not_be() {
+    let save = "failed saving state in state store statestore: ";
+    for (message, mismatch) in [
+        (format!("{save}no item was updated"), true),
+        (
+            format!("{save}failed to set key api||ada: ERR user_script:14: failed to set key api||ada script: d908b9"),
+            true,
+        ),
+        (
+            format!("{save}failed to set key api||ada: dial tcp 127.0.0.1:6379: connect: connection refused"),
+            false,
+        ),
+    ] {
+        let sidecar = Sidecar::answering([Reply::error(500, "ERR_STATE_SAVE", &message)]).await;
+        let items = [item(Condition::Absent)];
+        let error = sidecar.client().save_state("statestore", &items).await.unwrap_err();
+        assert_eq!(matches!(error, Error::EtagMismatch(_)), mismatch, "{error}");
+    }
+}

@@ -9,6 +9,7 @@
 //! [`check`] holds the database to the platform's promises, with the [`oracle`] for schedules, and the ledger holds the
 //! API to what it said.
 
+pub mod bare;
 pub mod check;
 pub mod client;
 pub mod database;

@@ -20,6 +20,8 @@ pub(crate) enum Target {
     Under(f64),
     /// This part of the limit, or more.
     OfLimit(f64),
+    /// So many times the limit, or less.
+    AtMostOfLimit(f64),
 }
 
 impl Figure {
@@ -54,6 +56,7 @@ impl Figure {
             Target::AtLeast(target) => self.value >= target,
             Target::Under(target) => self.value < target,
             Target::OfLimit(target) => self.ratio()? >= target,
+            Target::AtMostOfLimit(target) => self.ratio()? <= target,
         })
     }
 }
@@ -102,6 +105,7 @@ impl fmt::Display for Target {
             Self::AtLeast(target) => write!(f, "at least {target}"),
             Self::Under(target) => write!(f, "under {target}"),
             Self::OfLimit(target) => write!(f, "at least {target} of the limit"),
+            Self::AtMostOfLimit(target) => write!(f, "at most {target} of the limit"),
         }
     }
 }

@@ -17,6 +17,7 @@ use crate::workspace;
 use figure::Report;
 
 mod api;
+mod events;
 mod figure;
 mod next;
 mod process;
@@ -55,11 +56,13 @@ enum Benchmark {
     Reminders,
     /// 200,000 events to one consumer
     Relay,
+    /// Events over Dapr and Kafka, with an outage of ten minutes: half an hour
+    Events,
     /// Occurrences computed by `todo next`
     Next,
     /// From the start to ready on existing data, and memory when idle
     Start,
-    /// All of them
+    /// All of them but events
     All,
 }
 
@@ -75,10 +78,13 @@ impl Benchmark {
             Self::Schedule => schedule::measure(bench),
             Self::Reminders => reminders::measure(bench),
             Self::Relay => relay::measure(bench),
+            Self::Events => events::measure(bench),
             Self::Next => next::measure(bench),
             Self::Start => start::measure(bench),
             Self::All => {
-                let each = Self::value_variants().iter().filter(|one| **one != Self::All);
+                let each = Self::value_variants()
+                    .iter()
+                    .filter(|one| !matches!(one, Self::All | Self::Events));
                 let reports: Result<Vec<_>> = each.map(|one| one.run(bench)).collect();
                 return Ok(reports?.into_iter().flatten().collect());
             }

@@ -1,4 +1,4 @@
-//! Developers' commands: `cargo xtask up`, `test`, `bench`, `generate`.
+//! Developers' commands: `cargo xtask up`, `stack`, `test`, `bench`, `generate`.
 //!
 //! Lives here: how the workspace is built, checked and tried out, one file for each command. It runs cargo and the
 //! built `todo` and knows no crate of the platform, so it compiles in seconds, also when nothing else does.
@@ -11,6 +11,7 @@ use clap::Parser;
 mod bench;
 mod generate;
 mod postgres;
+mod stack;
 mod test;
 mod tools;
 mod up;
@@ -21,6 +22,8 @@ mod workspace;
 #[command(name = "cargo xtask", bin_name = "cargo xtask")]
 enum Command {
     Up(up::Args),
+    #[command(subcommand)]
+    Stack(stack::Args),
     Test(test::Args),
     Bench(bench::Args),
     Generate(generate::Args),
@@ -39,6 +42,7 @@ fn main() -> ExitCode {
 fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Up(args) => up::run(&args),
+        Command::Stack(args) => stack::run(&args),
         Command::Test(args) => Ok(test::run(&args)),
         Command::Bench(args) => bench::run(&args),
         Command::Generate(args) => generate::run(&args),

@@ -12,7 +12,7 @@ use anyhow::{Context, Result, anyhow};
 use clap::ValueEnum;
 
 use crate::postgres::Postgres;
-use crate::{generate, tools, workspace};
+use crate::{generate, stack, tools, workspace};
 
 /// Check everything: format, lints, generated files, dependencies, and all tests
 ///
@@ -41,6 +41,8 @@ enum Step {
     Deny,
     /// No crate depends on what it does not use
     Machete,
+    /// What tests run against is built or found: Dapr, Kafka, Redis
+    Tools,
     /// Unit, property and integration tests
     Tests,
     /// End-to-end tests, also with processes killed at random
@@ -71,6 +73,7 @@ impl Outcome {
 #[derive(Default)]
 struct Stage {
     todo: OnceCell<PathBuf>,
+    tools: OnceCell<Vec<(String, String)>>,
     postgres: OnceCell<Postgres>,
 }
 
@@ -132,8 +135,15 @@ impl Step {
             Self::Generated => Ok(Outcome::of_check(generate::check(stage.todo()?)?)),
             Self::Deny => deny(),
             Self::Machete => check(tools::MACHETE.command()?.arg("--with-metadata")),
+            Self::Tools => {
+                for (name, path) in stage.tools()? {
+                    println!("{name}={path}");
+                }
+                Ok(Outcome::of_check(true))
+            }
             Self::Tests => {
                 let mut command = workspace::cargo();
+                command.envs(stage.tools()?.iter().map(|(name, path)| (name, path)));
                 command.args([
                     "test",
                     "--locked",
@@ -146,6 +156,7 @@ impl Step {
             }
             Self::Faults => {
                 let mut command = workspace::cargo();
+                command.envs(stage.tools()?.iter().map(|(name, path)| (name, path)));
                 command.args(["test", "--locked", "--package", "todo-e2e", "--no-fail-fast"]);
                 tests(command.env("TODO_BIN", stage.todo()?))
             }
@@ -161,6 +172,15 @@ impl Stage {
             self.todo.get_or_init(|| built);
         }
         self.todo.get().map(PathBuf::as_path).context("todo was just built")
+    }
+
+    /// Variables that tell tests where their tools are.
+    fn tools(&self) -> Result<&[(String, String)]> {
+        if self.tools.get().is_none() {
+            let ready = stack::tools()?;
+            self.tools.get_or_init(|| ready);
+        }
+        self.tools.get().map(Vec::as_slice).context("the tools were just made")
     }
 
     /// The server that all tests share; each makes a database of its own on it.

@@ -13,7 +13,14 @@ use todo_e2e::{process, tools};
 #[command(name = "stack")]
 enum Command {
     /// Start what does not run: Kafka, Dapr, PostgreSQL and each service, and wait until all is ready
-    Up(Place),
+    Up {
+        #[command(flatten)]
+        place: Place,
+
+        /// Where the API listens on 127.0.0.1
+        #[arg(long, default_value_t = detached::API_PORT)]
+        port: u16,
+    },
     /// Stop everything; the data stays
     Down(Place),
     /// Show what runs; fails when something does not
@@ -51,10 +58,10 @@ async fn main() -> ExitCode {
 
 async fn run(command: Command) -> Result<ExitCode> {
     match command {
-        Command::Up(place) => detached::up(&place.folder()?, &process::todo_program()).await?,
+        Command::Up { place, port } => detached::up(&place.folder()?, &process::todo_program(), port).await?,
         Command::Down(place) => detached::down(&place.folder()?).await?,
         Command::Status(place) => {
-            let all_ready = detached::status(&place.folder()?, &process::todo_program()).await?;
+            let all_ready = detached::status(&place.folder()?).await?;
             return Ok(if all_ready {
                 ExitCode::SUCCESS
             } else {

@@ -21,11 +21,11 @@ use super::launch::{Launch, Owner, own_file};
 use super::ports::{Ports, is_free};
 use super::site::{Programs, Site};
 use super::{Options, POLL, START_PATIENCE, STOP_PATIENCE, kafka, last_lines, waves};
-use super::{Part, Role};
+use super::{Part, Role, site};
 use crate::process::{postgres_processes, postmaster};
 
-/// Where `todo up` listens too, so that what worked with it works unchanged.
-const API_PORT: u16 = 8080;
+/// Where the API listens unless told otherwise: where `todo up` does, so that what worked with it works unchanged.
+pub const API_PORT: u16 = 8080;
 
 /// The folder in which `todo up` without `--data-dir` keeps the platform `home`.
 pub fn default_data_dir() -> Result<PathBuf> {
@@ -68,7 +68,9 @@ struct Place {
 }
 
 /// Starts what does not run, and waits until everything serves. Progress goes to standard error.
-pub async fn up(data: &Path, todo: &Path) -> Result<()> {
+///
+/// The API listens on `port` of 127.0.0.1; one that runs already stays where it is.
+pub async fn up(data: &Path, todo: &Path, port: u16) -> Result<()> {
     let began = Instant::now();
     let mut place = Place::enter(data)?;
     let options = Options {
@@ -76,7 +78,7 @@ pub async fn up(data: &Path, todo: &Path) -> Result<()> {
         ..Options::default()
     }
     .set_for(Role::Api, "TODO_STATE_STORE", "statestore");
-    let site = place.site(todo, options)?;
+    let site = place.site(todo, options, port)?;
     let parts = site.options.parts();
     place.end_outdated(&parts).await?;
     let (first, rest): (Vec<Part>, Vec<Part>) = parts
@@ -126,28 +128,29 @@ pub async fn down(data: &Path) -> Result<()> {
 }
 
 /// Prints what runs. Whether all of it is ready.
-pub async fn status(data: &Path, todo: &Path) -> Result<bool> {
+pub async fn status(data: &Path) -> Result<bool> {
     if !data.join("stack/state.json").exists() {
         println!("no stack has run in {}", data.display());
         return Ok(false);
     }
-    let mut place = Place::enter(data)?;
-    let site = place.site(todo, Options::default())?;
+    let place = Place::enter(data)?;
+    let ports = &place.state.ports;
+    let folder = data.join("stack");
     println!("{:<18} {:>8} {:>6}  {:<9}  log", "part", "process", "port", "state");
     let mut all_ready = true;
-    for part in site.options.parts() {
+    for part in every_part() {
         let process = place.alive(part);
-        let state = match process {
-            None => "down",
-            Some(_) if site.launch(part)?.probe.answers().await => "ready",
-            Some(_) => "not ready",
+        let state = match (process, site::probe(part, ports, &folder)) {
+            (Some(_), Some(probe)) if probe.answers().await => "ready",
+            (Some(_), _) => "not ready",
+            (None, _) => "down",
         };
         all_ready &= state == "ready";
         println!(
             "{part:<18} {:>8} {:>6}  {state:<9}  {}",
             process.map_or_else(|| "-".to_owned(), |process| process.to_string()),
-            site.main_port(part),
-            site.log(part).display(),
+            site::main_port(part, ports).map_or_else(|| "-".to_owned(), |port| port.to_string()),
+            folder.join("logs").join(format!("{part}.log")).display(),
         );
     }
     Ok(all_ready)
@@ -177,19 +180,19 @@ impl Place {
     }
 
     /// The site with the ports of the last time, where nobody has taken them since.
-    fn site(&mut self, todo: &Path, options: Options) -> Result<Site> {
+    fn site(&mut self, todo: &Path, options: Options, port: u16) -> Result<Site> {
         let api = Part::Service(Role::Api, 0);
         let mut ports = self.state.ports.clone();
         if options.parts().iter().all(|part| self.alive(*part).is_none()) {
             ports.retain(|_, port| is_free(*port));
         }
-        if options.detached && self.alive(api).is_none() {
+        if self.alive(api).is_none() {
             ensure!(
-                is_free(API_PORT),
-                "127.0.0.1:{API_PORT} is in use: stop what listens there, such as a `cargo xtask up`"
+                is_free(port),
+                "127.0.0.1:{port} is in use: stop what listens there, such as a `cargo xtask up`"
             );
+            ports.insert(format!("{api}.http"), port);
         }
-        ports.insert(format!("{api}.http"), API_PORT);
         let programs = Programs::ready(todo, &options)?;
         let site = Site::new(&self.data, programs, options, Ports(ports), self.state.tokens.clone())?;
         self.state.ports.clone_from(site.ports());

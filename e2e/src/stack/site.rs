@@ -36,6 +36,7 @@ const SECRET_CHARACTERS: usize = 64;
 /// How long a sidecar goes on to serve what it has begun when it is told to stop.
 const SIDECAR_GRACE_SECONDS: u32 = 5;
 const SCHEDULER_ID: &str = "dapr-scheduler-server-0";
+const DATABASE_URL_FILE: &str = "postgres.url";
 
 /// The programs that the parts are.
 #[derive(Clone, Debug)]
@@ -173,7 +174,7 @@ impl Site {
 
     /// Where the database is, once it has served.
     pub(super) fn database_url(&self) -> Result<String> {
-        url_in(&self.path("postgres.url"))
+        url_in(&self.path(DATABASE_URL_FILE))
     }
 
     fn make_token_secret(&self) -> Result<()> {
@@ -204,7 +205,8 @@ impl Site {
         Ok(launch)
     }
 
-    fn plain(&self, part: Part, program: &Path, probe: Probe) -> Launch {
+    fn plain(&self, part: Part, program: &Path) -> Launch {
+        let probe = probe(part, &self.ports, &self.folder());
         Launch {
             program: program.to_owned(),
             arguments: vec![],
@@ -212,12 +214,11 @@ impl Site {
             folder: self.folder(),
             log: self.log(part),
             output: None,
-            probe,
+            probe: probe.expect("a site has taken a port for each of its parts"),
         }
     }
 
     fn database(&self) -> Launch {
-        let url = self.path("postgres.url");
         let port = self.port(Part::Database, "sql").to_string();
         let mut arguments = words(["postgres", "--port", &port, "--data-dir"]);
         arguments.push(self.data.clone().into());
@@ -226,25 +227,23 @@ impl Site {
         }
         Launch {
             arguments,
-            output: Some(url.clone()),
-            ..self.plain(Part::Database, &self.programs.todo, Probe::Postgres(url))
+            output: Some(self.path(DATABASE_URL_FILE)),
+            ..self.plain(Part::Database, &self.programs.todo)
         }
     }
 
     fn kafka(&self) -> Launch {
-        let probe = Probe::Port(self.port(Part::Kafka, "broker"));
         let mut arguments = kafka::java_options(&self.programs.kafka, self.options.kafka_heap_megabytes);
         arguments.push("kafka.Kafka".into());
         arguments.push(self.path("kafka.properties").into());
         Launch {
             arguments,
-            ..self.plain(Part::Kafka, &self.programs.kafka.java, probe)
+            ..self.plain(Part::Kafka, &self.programs.kafka.java)
         }
     }
 
     fn scheduler(&self) -> Launch {
         let port = |purpose| self.port(Part::Scheduler, purpose);
-        let probe = Probe::Http(format!("http://127.0.0.1:{}/healthz", port("health")));
         let data = self.path("scheduler");
         let arguments = [
             format!("--id={SCHEDULER_ID}"),
@@ -267,7 +266,7 @@ impl Site {
         Launch {
             arguments: words(arguments),
             environment: vec![("NAMESPACE", "default".into())],
-            ..self.plain(Part::Scheduler, &self.programs.dapr.scheduler, probe)
+            ..self.plain(Part::Scheduler, &self.programs.dapr.scheduler)
         }
     }
 
@@ -289,7 +288,7 @@ impl Site {
         ];
         Ok(Launch {
             arguments: words(arguments),
-            ..self.plain(Part::Redis, program, Probe::Redis(port))
+            ..self.plain(Part::Redis, program)
         })
     }
 
@@ -323,11 +322,7 @@ impl Site {
         Ok(Launch {
             arguments,
             environment,
-            ..self.plain(
-                part,
-                &self.programs.todo,
-                Probe::Http(format!("http://127.0.0.1:{own}/readyz")),
-            )
+            ..self.plain(part, &self.programs.todo)
         })
     }
 
@@ -380,11 +375,7 @@ impl Site {
         Ok(Launch {
             arguments: words(arguments),
             environment,
-            ..self.plain(
-                part,
-                &self.programs.dapr.daprd,
-                Probe::Http(format!("http://127.0.0.1:{}/v1.0/healthz", own("http"))),
-            )
+            ..self.plain(part, &self.programs.dapr.daprd)
         })
     }
 }
@@ -399,6 +390,27 @@ fn purposes(part: Part) -> &'static [&'static str] {
         Part::Service(..) => &["http"],
         Part::Sidecar(..) => &["http", "grpc", "internal", "metrics"],
     }
+}
+
+/// The port of a part by which others know it, if it has been given one.
+pub(super) fn main_port(part: Part, ports: &BTreeMap<String, u16>) -> Option<u16> {
+    ports.get(&format!("{part}.{}", purposes(part)[0])).copied()
+}
+
+/// How to see that a part of the stack in this folder serves.
+pub(super) fn probe(part: Part, ports: &BTreeMap<String, u16>, folder: &Path) -> Option<Probe> {
+    let main = main_port(part, ports)?;
+    Some(match part {
+        Part::Database => Probe::Postgres(folder.join(DATABASE_URL_FILE)),
+        Part::Kafka => Probe::Port(main),
+        Part::Scheduler => {
+            let health = ports.get(&format!("{part}.health"))?;
+            Probe::Http(format!("http://127.0.0.1:{health}/healthz"))
+        }
+        Part::Redis => Probe::Redis(main),
+        Part::Service(..) => Probe::Http(format!("http://127.0.0.1:{main}/readyz")),
+        Part::Sidecar(..) => Probe::Http(format!("http://127.0.0.1:{main}/v1.0/healthz")),
+    })
 }
 
 /// `dapr/components/`.

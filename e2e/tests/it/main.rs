@@ -8,6 +8,7 @@ mod faults;
 mod lifecycle;
 mod manifest;
 mod refusals;
+mod stack;
 mod switched_off;
 mod tour;
 mod workers;

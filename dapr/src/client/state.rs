@@ -23,6 +23,9 @@ pub struct Stored {
 }
 
 /// When a write is to happen.
+///
+/// Write a key either always with conditions or never: to Redis, what was written with [`Condition::Always`] is
+/// not there for [`Condition::Absent`], and what was written with a condition is not to be overwritten without.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Condition {
     /// Whatever is there: the last write wins.

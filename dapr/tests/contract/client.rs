@@ -8,7 +8,8 @@ use todo_dapr::{Client, Error, Method, Secret, StatusCode};
 
 use crate::app::App;
 use crate::daprd::Options;
-use crate::process::{folder, free_ports};
+use crate::process::free_ports;
+use crate::resources::own_manifests;
 
 #[tokio::test]
 async fn only_who_has_the_token_is_served() {
@@ -56,24 +57,7 @@ spec: {type: state.in-memory, version: v1, metadata: []}",
 
 #[tokio::test]
 async fn a_secret_is_read_by_its_name_and_one_that_is_not_there_is_told_apart() {
-    let file = folder().join("secrets.json");
-    let content = json!({"database": {"password": "hunter2", "user": "todo"}, "plain": "text"});
-    std::fs::write(&file, content.to_string()).unwrap();
-    let daprd = Options::of("client")
-        .resource(
-            "apiVersion: dapr.io/v1alpha1
-kind: Component
-metadata: {name: secrets}
-spec:
-  type: secretstores.local.file
-  version: v1
-  metadata:
-    - {name: secretsFile, envRef: SECRETS}
-    - {name: multiValued, value: 'true'}",
-        )
-        .variable("SECRETS", file.display().to_string())
-        .start()
-        .await;
+    let daprd = own_manifests("todo-reminders").start().await;
     let secret = daprd.client.secret("secrets", "database").await.unwrap().unwrap();
     let read: Vec<_> = secret
         .iter()

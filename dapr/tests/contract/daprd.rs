@@ -15,7 +15,7 @@ use crate::resources::components;
 pub(crate) struct Options {
     app_id: String,
     resources: Vec<String>,
-    folder: Option<PathBuf>,
+    folders: Vec<PathBuf>,
     app_port: Option<u16>,
     scheduler: Option<String>,
     api_token: Option<&'static str>,
@@ -38,7 +38,7 @@ impl Options {
         Self {
             app_id: format!("{app}-{}", unique()),
             resources: vec![],
-            folder: None,
+            folders: vec![],
             app_port: None,
             scheduler: None,
             api_token: None,
@@ -57,7 +57,7 @@ impl Options {
 
     /// With the resources of this folder.
     pub(crate) fn folder(mut self, folder: PathBuf) -> Self {
-        self.folder = Some(folder);
+        self.folders.push(folder);
         self
     }
 
@@ -131,7 +131,7 @@ impl Options {
                 components().join("local/configuration.yaml").display()
             ))
             .env("NAMESPACE", "default");
-        if let Some(folder) = &self.folder {
+        for folder in &self.folders {
             command.arg(format!("--resources-path={}", folder.display()));
         }
         if let Some(port) = self.app_port {

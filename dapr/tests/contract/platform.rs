@@ -23,8 +23,8 @@ use uuid::Uuid;
 use crate::app::{App, Called, serve_at, until};
 use crate::broker::{event, options};
 use crate::daprd::{Daprd, Options};
-use crate::process::{folder, free_ports};
-use crate::resources::{components, own, raw_subscription};
+use crate::process::free_ports;
+use crate::resources::{components, own_manifests, raw_subscription};
 use crate::stack::kafka;
 
 /// Writes each event into the table `recorded`, and says that its server is away when told so.
@@ -108,12 +108,7 @@ fn history_of(tasks: &[Event], versions: i64) -> Vec<Event> {
 
 /// A sidecar of the platform, with its own manifests.
 async fn sidecar(app_id: &str) -> Options {
-    let secrets = folder().join("secrets.json");
-    std::fs::write(&secrets, "{}").unwrap();
-    Options::named(app_id)
-        .folder(components().join("local"))
-        .variable("TODO_KAFKA_BROKERS", &kafka().await.address)
-        .variable("TODO_SECRETS_FILE", secrets.display().to_string())
+    own_manifests(app_id).variable("TODO_KAFKA_BROKERS", &kafka().await.address)
 }
 
 /// A consumer behind its sidecar.
@@ -242,7 +237,7 @@ async fn what_is_published_is_applied_once_and_in_order_whatever_else_is_on_the_
 
 #[test]
 fn no_subscription_asks_for_more_at_once_than_the_host_reads() {
-    let manifest = own("local/subscriptions.yaml");
+    let manifest = std::fs::read_to_string(components().join("local/subscriptions.yaml")).unwrap();
     let asked: Vec<u16> = manifest
         .lines()
         .filter_map(|line| line.trim().strip_prefix("maxMessagesCount: "))

@@ -2,14 +2,24 @@
 
 use std::path::PathBuf;
 
+use crate::daprd::Options;
+use crate::process::folder;
+
+/// What the file of secrets says.
+pub(crate) const SECRETS: &str = r#"{"database": {"password": "hunter2", "user": "todo"}}"#;
+
+/// A sidecar of the platform with its own manifests, as they are.
+pub(crate) fn own_manifests(app_id: &str) -> Options {
+    let secrets = folder().join("secrets.json");
+    std::fs::write(&secrets, SECRETS).unwrap();
+    Options::named(app_id)
+        .folder(components().join("local"))
+        .variable("TODO_SECRETS_FILE", secrets.display().to_string())
+}
+
 /// The folder `dapr/components`.
 pub(crate) fn components() -> PathBuf {
     concat!(env!("CARGO_MANIFEST_DIR"), "/components").into()
-}
-
-/// One of the platform's own resources, such as `local/pubsub.yaml`, as it is.
-pub(crate) fn own(file: &str) -> String {
-    std::fs::read_to_string(components().join(file)).unwrap_or_else(|error| panic!("{file}: {error}"))
 }
 
 /// Kafka as the component `pubsub`, for any app and topic. It wants `TODO_KAFKA_BROKERS`, as the platform's own.

@@ -7,10 +7,12 @@ use todo_dapr::client::{Condition, Etag, Operation, StateItem};
 use todo_dapr::{Client, Error};
 use todo_test_db::TestDb;
 
-use crate::daprd::{Daprd, Options, unique};
+use crate::daprd::{Daprd, unique};
+use crate::resources::{components, own_manifests};
 use crate::stack::redis;
 
-const STORES: [&str; 2] = ["postgres", "redis"];
+/// As the platform's manifests name them. All tests share the Redis, so each has keys of its own.
+const STORES: [&str; 2] = ["statestore", "statestore-redis"];
 
 struct Stores {
     daprd: Daprd,
@@ -20,31 +22,12 @@ struct Stores {
 
 async fn stores() -> Stores {
     let db = TestDb::new().await;
-    let redis = &redis().await.address;
-    let daprd = Options::of("state")
-        .resource(
-            "apiVersion: dapr.io/v1alpha1
-kind: Component
-metadata: {name: postgres}
-spec:
-  type: state.postgresql
-  version: v2
-  metadata:
-    - {name: connectionString, envRef: STATE_URL}
-    - {name: tablePrefix, value: dapr_}",
-        )
-        .resource(format!(
-            "apiVersion: dapr.io/v1alpha1
-kind: Component
-metadata: {{name: redis}}
-spec:
-  type: state.redis
-  version: v1
-  metadata:
-    - {{name: redisHost, value: '{redis}'}}",
-        ))
-        // What stands behind is for our own driver.
-        .variable("STATE_URL", db.url.split('?').next().unwrap())
+    // What stands behind is for our own driver.
+    let (connection, _) = db.url.split_once('?').unwrap_or((&db.url, ""));
+    let daprd = own_manifests("todo-api")
+        .folder(components().join("local-redis"))
+        .variable("TODO_STATE_CONNECTION", connection)
+        .variable("TODO_REDIS_HOST", &redis().await.address)
         .start()
         .await;
     Stores { daprd, _db: db }
@@ -144,7 +127,7 @@ async fn a_transaction_happens_as_a_whole_or_not_at_all_where_the_store_rolls_ba
         }
         assert_eq!(value(client, store, "two").await, Some(json!(22)), "{store}");
         let rolled_back = value(client, store, "one").await == Some(json!(1));
-        assert_eq!(rolled_back, store == "postgres", "{store}");
+        assert_eq!(rolled_back, store == "statestore", "{store}");
     }
 }
 
@@ -185,4 +168,46 @@ async fn a_store_that_is_not_there_is_an_error_that_no_retry_mends() {
         Some("ERR_STATE_STORE_NOT_FOUND")
     );
     assert!(!error.is_retryable());
+}
+
+#[tokio::test]
+async fn writers_that_lose_do_not_make_the_sidecar_leave_the_store_alone() {
+    let stores = stores().await;
+    let client = &stores.daprd.client;
+    for store in STORES {
+        let save = async |value: Value, condition: Condition| {
+            let item = StateItem {
+                condition,
+                ..item("contended", value)
+            };
+            client.save_state(store, &[item]).await
+        };
+        save(json!(1), Condition::Absent).await.unwrap();
+        let old = etag(client, store, "contended").await;
+        save(json!(2), Condition::Matches(old.clone())).await.unwrap();
+        for _ in 0..6 {
+            assert_mismatch(save(json!(3), Condition::Absent).await);
+            assert_mismatch(save(json!(3), Condition::Matches(old.clone())).await);
+        }
+        assert_eq!(value(client, store, "contended").await, Some(json!(2)), "{store}");
+    }
+}
+
+#[tokio::test]
+async fn redis_takes_a_key_with_conditions_or_without_and_not_both() {
+    let stores = stores().await;
+    let client = &stores.daprd.client;
+    let absent = |key, value| StateItem {
+        condition: Condition::Absent,
+        ..item(key, value)
+    };
+    for store in STORES {
+        client.save_state(store, &[item("without", json!(1))]).await.unwrap();
+        let overwritten = client.save_state(store, &[absent("without", json!(2))]).await.is_ok();
+        assert_eq!(overwritten, store == "statestore-redis");
+
+        client.save_state(store, &[absent("with", json!(1))]).await.unwrap();
+        let overwritten = client.save_state(store, &[item("with", json!(2))]).await.is_ok();
+        assert_eq!(overwritten, store == "statestore");
+    }
 }

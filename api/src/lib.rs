@@ -33,11 +33,13 @@ pub mod token;
 mod trace;
 mod v1;
 
+pub use auth::TokenSecrets;
 pub use config::{ApiConfig, AuthConfig, RateLimit};
 pub use docs::{openapi, openapi_json};
 pub use error::Error;
 pub use health::{Readiness, operations};
 pub use metrics::install as install_metrics;
+pub use metrics_exporter_prometheus::PrometheusHandle;
 pub use router::router;
 pub use serve::serve;
 pub use starting::Starting;

@@ -10,7 +10,7 @@ use todo_tasks::conversation::Conversations;
 use todo_tasks::state::StateStore;
 use todo_tasks::task::Task;
 
-use crate::auth::Authenticator;
+use crate::auth::{Authenticator, TokenSecrets};
 use crate::config::ApiConfig;
 use crate::error::Error;
 use crate::health::{Readiness, ReadyCheck};
@@ -71,6 +71,14 @@ impl ApiState {
     /// The conversations, for whoever merges what waits for their store.
     pub fn conversations(&self) -> Conversations {
         self.conversations.clone()
+    }
+
+    /// To change the secret of tokens while the API runs; `None` when an issuer makes them.
+    pub fn token_secrets(&self) -> Option<TokenSecrets> {
+        match &self.authenticator {
+            Authenticator::Hs256(secrets) => Some(secrets.clone()),
+            Authenticator::Oidc(_) => None,
+        }
     }
 
     /// Wakes whoever follows a task's changes. After the commit, never within the transaction.

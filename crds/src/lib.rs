@@ -30,6 +30,7 @@ pub use platform::{LogFormat, TodoPlatform, TodoPlatformSpec};
 pub use schedule::{CatchUpPolicy, MonthEnd, Overlap, Priority, RecurringSchedule, RecurringScheduleSpec};
 pub use settings::{ApiSettings, AuthSettings, Role, Settings};
 pub use validate::Problem;
+pub use words::nearest;
 
 /// The API group of both kinds.
 pub const GROUP: &str = "todoplatform.dev";

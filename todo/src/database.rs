@@ -1,5 +1,6 @@
 //! The database that a process works on: connecting, migrating, and refusing what does not fit.
 
+use std::path::PathBuf;
 use std::time::Duration;
 
 use anyhow::{Context, Result};
@@ -7,11 +8,16 @@ use clap::Args;
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection as _, PgConnection, PgPool};
+use todo_dapr::Secret;
 use todo_events::{outbox, partitions};
 use todo_recurrence::zone;
 use todo_tasks::zone_rules;
+use tokio_util::sync::CancellationToken;
 
 use crate::failure::Refused;
+use crate::secrets::{SecretRef, Source};
+use crate::settings::SettingsArgs;
+use crate::sidecar::SidecarArgs;
 
 static MIGRATIONS: Migrator = sqlx::migrate!("../migrations");
 
@@ -20,6 +26,12 @@ const DAYS_AHEAD: u16 = 7;
 
 /// How long a server may take to answer, and a statement to get a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How long a command to an end waits for a secret store.
+const SECRET_PATIENCE: Duration = Duration::from_secs(30);
+
+/// How long a statement of a request or a worker may take.
+const STATEMENT_TIMEOUT: &str = "60s";
 
 /// The oldest server that the schema works on: it needs UNIQUE NULLS NOT DISTINCT.
 const OLDEST_SERVER: i32 = 150_000;
@@ -34,25 +46,69 @@ pub(crate) struct MigrateCommand {
     database: DatabaseArgs,
 }
 
-/// Which database.
+/// Which database, and the settings file that may name it.
 #[derive(Args, Debug)]
 pub(crate) struct DatabaseArgs {
+    #[command(flatten)]
+    _settings: SettingsArgs,
+
     /// The database, as `postgres://USER:PASSWORD@HOST:PORT/NAME`
     #[arg(long, env = "DATABASE_URL", value_name = "URL", hide_env_values = true)]
-    pub(crate) database_url: String,
+    database_url: Option<String>,
+
+    /// A file that the database's URL is in; a new password there is taken without a restart
+    #[arg(long, env = "DATABASE_URL_FILE", value_name = "FILE", hide_env_values = true)]
+    database_url_file: Option<PathBuf>,
+
+    /// Where a Dapr secret store has the database's URL; a new password there is taken without a restart
+    #[arg(
+        long,
+        env = "DATABASE_URL_REF",
+        value_name = "STORE/NAME/KEY",
+        hide_env_values = true
+    )]
+    database_url_ref: Option<SecretRef>,
+
+    #[command(flatten)]
+    pub(crate) sidecar: SidecarArgs,
+}
+
+impl DatabaseArgs {
+    /// Where the database's URL comes from.
+    pub(crate) fn source(&self) -> Result<Source> {
+        let source = Source::one_of(
+            "DATABASE_URL",
+            self.database_url.as_deref(),
+            self.database_url_file.as_deref(),
+            self.database_url_ref.as_ref(),
+            || self.sidecar.client(),
+        )?;
+        source.ok_or_else(|| {
+            Refused::because("DATABASE_URL is not set: give --database-url, or DATABASE_URL_FILE or DATABASE_URL_REF")
+        })
+    }
+
+    /// The database's URL, for a command that comes to an end by itself.
+    pub(crate) async fn url(&self) -> Result<String> {
+        let (source, never) = (self.source()?, CancellationToken::new());
+        let url = tokio::time::timeout(SECRET_PATIENCE, source.first(&never))
+            .await
+            .context("DATABASE_URL_REF: the secret store does not answer")??;
+        Ok(url.expose().to_owned())
+    }
 }
 
 /// Runs `todo migrate`.
 pub(crate) async fn run_migrate(command: MigrateCommand) -> Result<()> {
     crate::logging::init(None);
-    migrate(&command.database.database_url).await?;
+    migrate(&command.database.url().await?).await?;
     println!("the database is at version {}", newest_known());
     Ok(())
 }
 
 /// Opens a pool for requests and workers: no statement of theirs takes long, and one that does is ended.
 pub(crate) async fn connect(url: &str, max_connections: u32) -> Result<PgPool> {
-    open(url, max_connections, "60s").await
+    open(url, max_connections, STATEMENT_TIMEOUT).await
 }
 
 /// Opens a pool for work that takes as long as it takes: migrations, rebuilds.
@@ -63,15 +119,7 @@ pub(crate) async fn connect_for_maintenance(url: &str) -> Result<PgPool> {
 /// Opens a pool. One connection is made beside it first: it says what is wrong with the URL or the server, where a pool
 /// would only say that it waited.
 async fn open(url: &str, max_connections: u32, statement_timeout: &str) -> Result<PgPool> {
-    let options: PgConnectOptions = url.parse().map_err(|error| {
-        Refused::because(format_args!(
-            "the database URL cannot be read: {}",
-            without_password(&error)
-        ))
-    })?;
-    let options = options
-        .application_name("todo")
-        .options([("statement_timeout", statement_timeout), ("timezone", "UTC")]);
+    let options = options_of(url, statement_timeout).map_err(Refused::because)?;
     let mut first = tokio::time::timeout(PATIENCE, PgConnection::connect_with(&options))
         .await
         .context("cannot connect to the database: no answer")?
@@ -87,6 +135,42 @@ async fn open(url: &str, max_connections: u32, statement_timeout: &str) -> Resul
         .await
         .context("cannot connect to the database")?;
     Ok(pool)
+}
+
+/// How to connect by this URL.
+fn options_of(url: &str, statement_timeout: &str) -> Result<PgConnectOptions, String> {
+    let options: PgConnectOptions = url
+        .parse()
+        .map_err(|error| format!("DATABASE_URL cannot be read: {}", without_password(&error)))?;
+    Ok(options
+        .application_name("todo")
+        .options([("statement_timeout", statement_timeout), ("timezone", "UTC")]))
+}
+
+/// Takes over a URL that has changed, for connections from now on; those that are open stay. Refused unless a
+/// connection can be made with it, so that a wrong one does no harm; and for another database, where those that are
+/// open would still write to the former one.
+pub(crate) async fn change_url(pool: PgPool, url: Secret) -> Result<(), String> {
+    let options = options_of(url.expose(), STATEMENT_TIMEOUT)?;
+    let place = |options: &PgConnectOptions| {
+        (
+            options.get_host().to_owned(),
+            options.get_port(),
+            options.get_socket().cloned(),
+            options.get_database().map(str::to_owned),
+        )
+    };
+    if place(&options) != place(&pool.connect_options()) {
+        return Err("it names another server or database, and to move there takes a restart".to_owned());
+    }
+    let connection = tokio::time::timeout(PATIENCE, PgConnection::connect_with(&options))
+        .await
+        .map_err(|_| "the database does not answer".to_owned())?
+        .map_err(|error| error.to_string())?;
+    // It has served its purpose; whether it ends well changes nothing.
+    let _ = connection.close().await;
+    pool.set_connect_options(options);
+    Ok(())
 }
 
 async fn refuse_old_server(connection: &mut PgConnection) -> Result<()> {

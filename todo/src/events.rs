@@ -13,7 +13,7 @@ use uuid::Uuid;
 
 use crate::database::{self, DatabaseArgs};
 use crate::failure::Refused;
-use crate::platform;
+use crate::process;
 
 /// Look after events: dead letters, cursors and rebuilds
 #[derive(Args, Debug)]
@@ -146,7 +146,7 @@ pub(crate) async fn run(command: EventsCommand) -> Result<()> {
 }
 
 async fn connect(database: &DatabaseArgs) -> Result<PgPool> {
-    let pool = database::connect_for_maintenance(&database.database_url).await?;
+    let pool = database::connect_for_maintenance(&database.url().await?).await?;
     database::require_migrated(&pool).await?;
     Ok(pool)
 }
@@ -219,7 +219,7 @@ async fn rebuild(pool: &PgPool, name: &str, since: Timestamp) -> Result<()> {
         .iter()
         .find(|consumer| consumer.name() == name)
         .ok_or_else(|| Refused::because(format_args!("no consumer is named {name:?}; there are {known}")))?;
-    let retry = Retry::until(platform::shutdown_on_signal()?);
+    let retry = Retry::until(process::shutdown_on_signal()?);
     let outcome = replay::since(pool, consumer.as_ref(), since, &retry, |progress| {
         eprintln!("{} of {} events", progress.done, progress.total);
     })

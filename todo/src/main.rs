@@ -9,6 +9,7 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 
 mod alarms;
+mod api;
 mod database;
 mod declared;
 mod events;
@@ -19,12 +20,15 @@ mod logging;
 mod next;
 mod platform;
 mod postgres;
-mod roles;
+mod process;
 mod secret;
+mod secrets;
+mod settings;
 mod sidecar;
 mod state;
 mod token;
 mod up;
+mod worker;
 
 /// Todo Platform: tasks, schedules and reminders that are never lost
 #[derive(Parser)]
@@ -37,8 +41,8 @@ struct Cli {
 #[derive(Subcommand)]
 enum Command {
     Up(up::UpCommand),
-    Api(roles::ApiCommand),
-    Worker(roles::WorkerCommand),
+    Api(api::ApiCommand),
+    Worker(worker::WorkerCommand),
     Migrate(database::MigrateCommand),
     Token(token::TokenCommand),
     Next(next::NextArgs),
@@ -49,7 +53,10 @@ enum Command {
 }
 
 fn main() -> ExitCode {
-    let cli = Cli::parse();
+    let cli: Cli = match settings::parse() {
+        Ok(cli) => cli,
+        Err(refused) => return failure::report(refused),
+    };
     // Two providers of cryptography are in the tree; whoever asks for "the default" gets this one.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         eprintln!("a provider of cryptography was installed before main");
@@ -58,8 +65,8 @@ fn main() -> ExitCode {
         Command::Next(args) => next::run(args),
         Command::Generate(command) => generate::run(&command).map(|()| ExitCode::SUCCESS),
         Command::Up(command) => block_on(up::run(command)),
-        Command::Api(command) => block_on(roles::run_api(command)),
-        Command::Worker(command) => block_on(roles::run_worker(command)),
+        Command::Api(command) => block_on(api::run(command)),
+        Command::Worker(command) => block_on(worker::run(command)),
         Command::Migrate(command) => block_on(database::run_migrate(command)),
         Command::Token(command) => token::run(&command).map(|()| ExitCode::SUCCESS),
         Command::Events(command) => block_on(events::run(command)),

@@ -8,7 +8,6 @@ use todo_api::{ApiConfig, ApiState};
 use todo_events::Waker;
 use todo_worker::Role;
 use tokio::net::TcpListener;
-use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
 use crate::health::Health;
@@ -17,7 +16,7 @@ use crate::health::Health;
 pub(crate) struct Platform {
     /// The API and where it listens.
     pub(crate) api: Option<(TcpListener, ApiConfig)>,
-    /// The worker roles; none for an API alone.
+    /// The worker roles.
     pub(crate) roles: BTreeSet<Role>,
 }
 
@@ -59,26 +58,4 @@ impl Platform {
             shutdown.clone(),
         ))
     }
-}
-
-/// Cancelled at the first Ctrl-C or SIGTERM. A second one ends the process at once, as an impatient user means it.
-pub(crate) fn shutdown_on_signal() -> Result<CancellationToken> {
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    let mut terminate = signal(SignalKind::terminate())?;
-    let token = CancellationToken::new();
-    let cancel = token.clone();
-    tokio::spawn(async move {
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        cancel.cancel();
-        eprintln!("stopping: letting what runs come to its end (once more to stop at once)");
-        tokio::select! {
-            _ = interrupt.recv() => {}
-            _ = terminate.recv() => {}
-        }
-        std::process::exit(130);
-    });
-    Ok(token)
 }

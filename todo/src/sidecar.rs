@@ -1,4 +1,4 @@
-//! The Dapr sidecar of a process: whether events go through it, and where it is.
+//! The Dapr sidecar of a process: where it is, and what goes through it.
 
 use std::net::SocketAddr;
 use std::sync::Arc;
@@ -22,36 +22,29 @@ pub(crate) enum Bus {
     Dapr,
 }
 
-/// The sidecar's settings. Those of Dapr have Dapr's names.
+/// Where the sidecar is. Dapr's own names.
 #[derive(Args, Debug)]
 pub(crate) struct SidecarArgs {
-    /// How events get to their consumers: within the process, or through the Dapr sidecar
-    #[arg(long, env = "TODO_BUS", default_value = "local")]
-    pub(crate) bus: Bus,
+    /// Where the Dapr sidecar is [default: on this machine]
+    #[arg(long = "dapr-http-endpoint", env = "DAPR_HTTP_ENDPOINT", value_name = "URL")]
+    http_endpoint: Option<String>,
 
-    /// The name of Dapr's pub/sub component
-    #[arg(long, env = "TODO_PUBSUB", value_name = "NAME", default_value = "pubsub")]
-    pub(crate) pubsub: String,
+    /// The Dapr sidecar's port on this machine [default: 3500]
+    #[arg(long = "dapr-http-port", env = "DAPR_HTTP_PORT", value_name = "PORT")]
+    http_port: Option<String>,
 
-    /// Where the sidecar is [default: on this machine]
-    #[arg(long, env = "DAPR_HTTP_ENDPOINT", value_name = "URL")]
-    dapr_http_endpoint: Option<String>,
-
-    /// The sidecar's port on this machine [default: 3500]
-    #[arg(long, env = "DAPR_HTTP_PORT", value_name = "PORT")]
-    dapr_http_port: Option<String>,
-
-    /// What the sidecar wants to be shown
-    #[arg(long, env = "DAPR_API_TOKEN", value_name = "TOKEN", hide_env_values = true)]
-    dapr_api_token: Option<String>,
-
-    /// What the sidecar shows when it calls this process
-    #[arg(long, env = "APP_API_TOKEN", value_name = "TOKEN", hide_env_values = true)]
-    app_api_token: Option<String>,
+    /// What the Dapr sidecar wants to be shown
+    #[arg(
+        long = "dapr-api-token",
+        env = "DAPR_API_TOKEN",
+        value_name = "TOKEN",
+        hide_env_values = true
+    )]
+    api_token: Option<String>,
 }
 
 impl SidecarArgs {
-    /// A client of the sidecar, whether events go through it or not.
+    /// A client of the sidecar.
     pub(crate) fn client(&self) -> Result<Client> {
         Client::new(self.settings()?).map_err(Refused::because)
     }
@@ -59,17 +52,47 @@ impl SidecarArgs {
     /// Where the sidecar is and what it wants to be shown, for a client with patience of its own.
     pub(crate) fn settings(&self) -> Result<todo_dapr::Settings> {
         todo_dapr::Settings::from_variables(|name| match name {
-            "DAPR_HTTP_ENDPOINT" => self.dapr_http_endpoint.clone(),
-            "DAPR_HTTP_PORT" => self.dapr_http_port.clone(),
-            "DAPR_API_TOKEN" => self.dapr_api_token.clone(),
+            "DAPR_HTTP_ENDPOINT" => self.http_endpoint.clone(),
+            "DAPR_HTTP_PORT" => self.http_port.clone(),
+            "DAPR_API_TOKEN" => self.api_token.clone(),
             _ => None,
         })
         .map_err(Refused::because)
     }
+}
+
+/// What of a worker's work goes through the sidecar.
+#[derive(Args, Debug)]
+pub(crate) struct BusArgs {
+    /// How events get to their consumers: within the process, or through the Dapr sidecar
+    #[arg(long, env = "TODO_BUS", default_value = "local")]
+    pub(crate) bus: Bus,
+
+    /// The name of Dapr's pub/sub component
+    #[arg(long, env = "TODO_PUBSUB", value_name = "NAME", default_value = "pubsub")]
+    pubsub: String,
+
+    /// Have a scheduler of Dapr wake the role reminders [default: true with --bus dapr, else false]
+    ///
+    /// Reminders go out without it, too: it only saves a moment.
+    #[arg(long, env = "TODO_ALARMS", value_name = "true|false")]
+    alarms: Option<bool>,
+
+    /// What the Dapr sidecar shows when it calls this process
+    #[arg(long, env = "APP_API_TOKEN", value_name = "TOKEN", hide_env_values = true)]
+    app_api_token: Option<String>,
+}
+
+impl BusArgs {
+    /// Whether the sidecar is asked to wake the role reminders.
+    pub(crate) fn has_alarms(&self) -> bool {
+        self.alarms.unwrap_or(self.bus == Bus::Dapr)
+    }
 
     /// Refuses to let anyone on the network act as the sidecar.
     pub(crate) fn require_guard(&self, listen: SocketAddr) -> Result<()> {
-        if self.bus == Bus::Local || listen.ip().is_loopback() || self.shown_token().is_some() {
+        let is_called = self.bus == Bus::Dapr || self.has_alarms();
+        if !is_called || listen.ip().is_loopback() || self.app_token().is_some() {
             return Ok(());
         }
         Err(Refused::because(format_args!(
@@ -78,7 +101,7 @@ impl SidecarArgs {
         )))
     }
 
-    /// What carries events, and the routes for what the sidecar delivers to `consumer`.
+    /// What carries events.
     pub(crate) fn carrier(&self, client: &Client) -> Carrier {
         match self.bus {
             Bus::Local => Carrier::Local,
@@ -87,7 +110,7 @@ impl SidecarArgs {
     }
 
     /// Serves what the sidecar delivers to a consumer.
-    pub(crate) fn host(
+    pub(crate) fn subscription_host(
         &self,
         pool: PgPool,
         consumer: Arc<dyn Consumer>,
@@ -103,10 +126,7 @@ impl SidecarArgs {
 
     /// What the sidecar shows when it calls this process.
     pub(crate) fn app_token(&self) -> Option<Secret> {
-        self.shown_token().map(Secret::new)
-    }
-
-    fn shown_token(&self) -> Option<&str> {
-        self.app_api_token.as_deref().filter(|token| !token.is_empty())
+        let token = self.app_api_token.as_deref();
+        token.filter(|token| !token.is_empty()).map(Secret::new)
     }
 }

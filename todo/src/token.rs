@@ -9,11 +9,15 @@ use todo_recurrence::span::Span;
 use todo_tasks::UserId;
 
 use crate::failure::Refused;
+use crate::settings::SettingsArgs;
 use crate::{postgres, secret};
 
 /// Print a token with which a user may call the API
 #[derive(Args, Debug)]
 pub(crate) struct TokenCommand {
+    #[command(flatten)]
+    _settings: SettingsArgs,
+
     /// The user: the token's subject
     #[arg(long, value_name = "NAME")]
     user: String,

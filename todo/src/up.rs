@@ -17,9 +17,9 @@ use tokio_util::sync::CancellationToken;
 
 use crate::failure::Refused;
 use crate::logging::{self, LogFormat};
-use crate::platform::{self, Platform};
+use crate::platform::Platform;
 use crate::postgres::{self, PrivatePostgres};
-use crate::{database, declared, roles, secret};
+use crate::{database, declared, process, secret};
 
 /// How long the token of the greeting is valid.
 const GREETING_TOKEN: Duration = Duration::from_hours(12);
@@ -60,8 +60,8 @@ pub(crate) async fn run(command: UpCommand) -> Result<()> {
         todo_crds::platform::LogFormat::Text => LogFormat::Text,
         todo_crds::platform::LogFormat::Json => LogFormat::Json,
     }));
-    let shutdown = platform::shutdown_on_signal()?;
-    let listener = roles::bind(command.listen).await?;
+    let shutdown = process::shutdown_on_signal()?;
+    let listener = process::bind(command.listen).await?;
     let address = listener.local_addr()?;
     let data_dir = match command.data_dir {
         Some(data_dir) => std::path::absolute(data_dir)?,

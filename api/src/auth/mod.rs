@@ -1,11 +1,13 @@
 //! Who calls: from the `Authorization` header to a [`Caller`].
 //!
 //! `authenticate` stands before every `/api` route, so a handler cannot forget it: the [`Caller`] that commands
-//! demand comes from nowhere else. `claims` checks a token against one key, `oidc` finds the key of an issuer.
+//! demand comes from nowhere else. `claims` checks a token against one key, `secrets` keeps our own keys, `oidc` finds
+//! the key of an issuer.
 //! What does not live here: who may see what. Every query of the domain is bound to the caller's user.
 
 mod claims;
 mod oidc;
+mod secrets;
 
 use std::sync::Arc;
 
@@ -13,33 +15,28 @@ use axum::extract::{RawPathParams, Request, State};
 use axum::http::{HeaderMap, Method, header};
 use axum::middleware::Next;
 use axum::response::Response;
-use jsonwebtoken::Algorithm;
 use todo_events::Trace;
 use todo_tasks::{Caller, UserId};
 
 use crate::config::AuthConfig;
 use crate::error::{Error, Result};
 use crate::state::ApiState;
-use claims::Verifier;
 use oidc::Issuer;
+pub use secrets::TokenSecrets;
 
 /// The shortest secret that HS256 may be used with, in bytes (RFC 7518, section 3.2).
 pub(crate) const MIN_SECRET_BYTES: usize = 32;
 
 /// Decides whose token it is.
 pub(crate) enum Authenticator {
-    Hs256(Box<Verifier>),
+    Hs256(TokenSecrets),
     Oidc(Box<Issuer>),
 }
 
 impl Authenticator {
     pub(crate) fn new(config: &AuthConfig) -> Result<Self> {
         match config {
-            AuthConfig::Hs256 { secret } if secret.len() < MIN_SECRET_BYTES => Err(Error::Config(format!(
-                "the secret for tokens must have at least {MIN_SECRET_BYTES} bytes, has {}",
-                secret.len()
-            ))),
-            AuthConfig::Hs256 { secret } => Ok(Self::Hs256(Box::new(Verifier::of_secret(secret)))),
+            AuthConfig::Hs256 { secret } => Ok(Self::Hs256(TokenSecrets::new(secret)?)),
             AuthConfig::Oidc { issuer, audience } => Ok(Self::Oidc(Box::new(Issuer::new(issuer, audience)?))),
         }
     }
@@ -48,10 +45,7 @@ impl Authenticator {
         // The configuration says which algorithms there are, never the token: "none", or HS256 with a public key
         // as its secret, does not get as far as a key.
         match self {
-            Self::Hs256(verifier) => {
-                claims::key_hint(token, &[Algorithm::HS256])?;
-                verifier.user(token)
-            }
+            Self::Hs256(secrets) => secrets.user(token),
             Self::Oidc(issuer) => issuer.user(token).await,
         }
     }

@@ -11,6 +11,7 @@ mod change;
 mod constraints;
 mod conversations;
 mod create;
+mod event_size;
 mod histories;
 mod idempotency;
 mod lists;

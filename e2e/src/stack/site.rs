@@ -308,14 +308,14 @@ impl Site {
             ("APP_API_TOKEN", token.into()),
         ];
         let arguments = if role == Role::Api {
-            environment.push(("TODO_TOKEN_SECRET", fs::read_to_string(self.token_secret())?.into()));
+            environment.push(("TODO_TOKEN_SECRET_FILE", self.token_secret().into()));
             words(["api"])
         } else {
             words(["worker", role.name()])
         };
         for setting in &self.options.settings {
             if setting.role.is_none_or(|only| only == role) {
-                environment.retain(|(name, _)| *name != setting.name);
+                environment.retain(|(name, _)| secret(name) != secret(setting.name));
                 environment.push((setting.name, setting.value.clone().into()));
             }
         }
@@ -378,6 +378,12 @@ impl Site {
             ..self.plain(part, &self.programs.dapr.daprd)
         })
     }
+}
+
+/// The setting that a name is a way to give: X, also for `X_FILE` and `X_REF`, of which a process takes only one.
+fn secret(name: &str) -> &str {
+    let of_file = name.strip_suffix("_FILE");
+    of_file.or_else(|| name.strip_suffix("_REF")).unwrap_or(name)
 }
 
 /// What a part needs ports for; the first is the one that others speak to.

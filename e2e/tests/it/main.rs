@@ -1,8 +1,10 @@
 //! The platform as its users meet it: the built binary, real processes, a real database, and what goes wrong with them.
 
+mod alarms;
 mod backlog;
 mod catch_up;
 mod checker;
+mod conversations;
 mod dead_letters;
 mod faults;
 mod lifecycle;

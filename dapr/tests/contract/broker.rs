@@ -18,6 +18,8 @@ const DEAD_PATH: &str = "/dead";
 
 /// What a test has at hand.
 pub(crate) struct Broker {
+    retries: bool,
+    delivery: Delivery,
     pub(crate) daprd: Daprd,
     pub(crate) app: App,
     /// What the app subscribes to at [`PATH`]. Its dead letters come to [`DEAD_PATH`].
@@ -37,17 +39,21 @@ impl Broker {
         })
         .await;
         let topic = format!("t-{}", unique());
-        let dead_topic = format!("{topic}-dead");
-        let mut options = options("broker")
-            .await
-            .resource(subscription(&topic, PATH, delivery, &dead_topic))
-            .resource(raw_subscription(&dead_topic, DEAD_PATH))
-            .app(app.port);
-        if retries {
-            options = options.resource(RETRIES);
+        let app_id = format!("broker-{}", unique());
+        let daprd = sidecar(&app_id, &topic, app.port, delivery, retries).await;
+        Self {
+            retries,
+            delivery,
+            daprd,
+            app,
+            topic,
         }
-        let daprd = options.start().await;
-        Self { daprd, app, topic }
+    }
+
+    /// Another sidecar of the same app: it takes over some of the partitions.
+    pub(crate) async fn copy(&self) -> Daprd {
+        let app_id = &self.daprd.app_id;
+        sidecar(app_id, &self.topic, self.app.port, self.delivery, self.retries).await
     }
 
     /// Publishes events in one request.
@@ -123,9 +129,22 @@ impl Broker {
     }
 }
 
+async fn sidecar(app_id: &str, topic: &str, port: u16, delivery: Delivery, retries: bool) -> Daprd {
+    let dead_topic = format!("{topic}-dead");
+    let mut options = options(app_id)
+        .await
+        .resource(subscription(topic, PATH, delivery, &dead_topic))
+        .resource(raw_subscription(&dead_topic, DEAD_PATH))
+        .app(port);
+    if retries {
+        options = options.resource(RETRIES);
+    }
+    options.start().await
+}
+
 /// A sidecar with Kafka.
-pub(crate) async fn options(app: &str) -> Options {
-    Options::of(app)
+pub(crate) async fn options(app_id: &str) -> Options {
+    Options::named(app_id)
         .resource(PUBSUB)
         .variable("TODO_KAFKA_BROKERS", &kafka().await.address)
 }

@@ -1,6 +1,8 @@
 //! What the sidecar delivers, and what follows from each answer.
 
-use std::sync::Mutex;
+use std::collections::HashSet;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 
 use serde_json::{Value, json};
@@ -14,6 +16,9 @@ use crate::resources::{RETRIES, subscription};
 
 /// Long enough for what must not happen.
 const QUIET: Duration = Duration::from_millis(800);
+
+/// Long enough for a consumer group to share its partitions out anew.
+const MOVING: Duration = Duration::from_millis(1500);
 
 fn success(called: &Called) -> (u16, Value) {
     statuses(called, |_| "SUCCESS")
@@ -185,7 +190,7 @@ async fn a_subscription_that_is_declared_and_announced_delivers_once() {
         "bulkSubscribe": {"enabled": true, "maxMessagesCount": 100, "maxAwaitDurationMs": 10},
     }]);
     let app = App::announcing(announced, success).await;
-    let daprd = options("told")
+    let daprd = options(&format!("told-{}", unique()))
         .await
         .resource(subscription(&topic, "/declared", Bulk, &dead_topic))
         .resource(RETRIES)
@@ -201,4 +206,32 @@ async fn a_subscription_that_is_declared_and_announced_delivers_once() {
     assert!(app.called().iter().all(|called| called.path == "/announced"));
     assert_eq!(daprd.client.metadata().await.unwrap().subscriptions.len(), 1);
     assert_eq!(came(), events.iter().map(id).collect::<Vec<_>>());
+}
+
+#[tokio::test]
+async fn what_is_held_up_while_partitions_move_is_neither_lost_nor_a_dead_letter() {
+    for delivery in [Single, Bulk] {
+        let away = Arc::new(AtomicBool::new(true));
+        let settled: Arc<Mutex<HashSet<String>>> = Arc::default();
+        let (is_away, settling) = (Arc::clone(&away), Arc::clone(&settled));
+        let broker = Broker::new(delivery, true, move |called| {
+            if is_away.load(Ordering::Relaxed) {
+                return statuses(called, |_| "RETRY");
+            }
+            settling.lock().unwrap().extend(ids(&called.body));
+            success(called)
+        })
+        .await;
+        let events: Vec<_> = (0..40).map(|place| event(&format!("user {}", place % 8))).collect();
+        broker.publish(&events).await;
+        broker.until(4).await;
+        // The second takes partitions from the first, and for the third both are shared out anew.
+        let _second = broker.copy().await;
+        tokio::time::sleep(MOVING).await;
+        let _third = broker.copy().await;
+        tokio::time::sleep(MOVING).await;
+        away.store(false, Ordering::Relaxed);
+        until("all events", async || settled.lock().unwrap().len() == events.len()).await;
+        assert!(broker.dead().is_empty());
+    }
 }

@@ -162,7 +162,7 @@ async fn what_is_published_is_applied_once_and_in_order_whatever_else_is_on_the_
     let relay = sidecar("todo-relay").await.start().await;
     let audit = audit(&db.pool, &away).await;
     let reader = App::answering(|_| (200, Value::Null)).await;
-    let reading = options("reader")
+    let reading = options("contract-reader")
         .await
         .resource(raw_subscription("audit-dead-letters", "/letters"))
         .app(reader.port);

@@ -10,6 +10,7 @@ mod faults;
 mod lifecycle;
 mod manifest;
 mod refusals;
+mod spread_out;
 mod stack;
 mod switched_off;
 mod tour;

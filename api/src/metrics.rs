@@ -22,6 +22,14 @@ const BUCKETS: [f64; 13] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
 ];
 
+/// The same of delays, which after an outage are as long as it was: 10 ms to a day.
+const DELAY_BUCKETS: [f64; 16] = [
+    0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 1_800.0, 7_200.0, 86_400.0,
+];
+
+/// How the names of delays end.
+const DELAYS: [&str; 2] = ["_delay_seconds", "_lateness_seconds"];
+
 /// How often samples are folded into their buckets when nobody reads them.
 const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -30,8 +38,14 @@ const UPKEEP_INTERVAL: Duration = Duration::from_secs(5);
 /// # Errors
 /// [`Error::Config`] when there is one already.
 pub fn install() -> Result<PrometheusHandle, Error> {
-    let handle = PrometheusBuilder::new()
-        .set_buckets_for_metric(Matcher::Suffix("_duration_seconds".to_owned()), &BUCKETS)
+    // Buckets for whatever is measured: without, a histogram becomes a summary, and those of two processes cannot be
+    // added up.
+    let mut builder = PrometheusBuilder::new().set_buckets(&BUCKETS);
+    for ending in DELAYS {
+        builder = builder
+            .and_then(|builder| builder.set_buckets_for_metric(Matcher::Suffix(ending.to_owned()), &DELAY_BUCKETS));
+    }
+    let handle = builder
         .and_then(PrometheusBuilder::install_recorder)
         .map_err(|error| Error::Config(format!("cannot install the metrics' recorder: {error}")))?;
     describe_counter!(REQUESTS, Unit::Count, "Requests answered, by method, route and status.");

@@ -29,6 +29,11 @@ pub fn describe_metrics() {
         "From the change of a task to its effect in a consumer."
     );
     describe_gauge!(
+        "todo_consumer_lag_seconds",
+        Unit::Seconds,
+        "Age of the oldest published event that a consumer behind a broker has not settled; 0 when there is none."
+    );
+    describe_gauge!(
         "todo_dead_letters",
         "Events that wait in the dead letters, parked ones included."
     );

@@ -14,11 +14,12 @@ use tokio_util::task::TaskTracker;
 use crate::database::{self, DatabaseArgs};
 use crate::failure::Refused;
 use crate::health::Health;
-use crate::logging::{self, LogFormat};
+use crate::logging::LogFormat;
 use crate::process::Process;
 use crate::secrets::{SecretRef, Source};
 use crate::sidecar::Bus;
 use crate::state::{self, DaprState};
+use crate::telemetry::{self, TraceArgs};
 
 /// Run the HTTP API alone
 #[derive(Args, Debug)]
@@ -50,6 +51,9 @@ pub(crate) struct ApiCommand {
     /// How events get to their consumers. The API needs no sidecar for it: that it is away is only said in /readyz
     #[arg(long, env = "TODO_BUS", default_value = "local")]
     bus: Bus,
+
+    #[command(flatten)]
+    traces: TraceArgs,
 }
 
 /// Who may call.
@@ -84,7 +88,7 @@ struct AuthArgs {
 
 /// Runs the command until a signal.
 pub(crate) async fn run(command: ApiCommand) -> Result<()> {
-    logging::init(command.log_format);
+    let _telemetry = telemetry::begin(command.log_format, "todo-api", &command.traces)?;
     let url = command.database.source()?;
     let secret = token_secret(&command)?;
     let process = Process::open(command.listen).await?;
@@ -93,6 +97,7 @@ pub(crate) async fn run(command: ApiCommand) -> Result<()> {
     let first_url = url.first(&shutdown).await?;
     let pool = database::connect(first_url.expose(), command.database_connections).await?;
     database::require_migrated(&pool).await?;
+    telemetry::watch(&pool, &shutdown);
     let (auth, secret) = match (secret, command.auth.oidc_issuer, command.auth.oidc_audience) {
         (Some(source), ..) => {
             let secret = source.first(&shutdown).await?;

@@ -26,6 +26,7 @@ mod secrets;
 mod settings;
 mod sidecar;
 mod state;
+mod telemetry;
 mod token;
 mod up;
 mod worker;

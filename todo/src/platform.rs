@@ -11,6 +11,7 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::health::Health;
+use crate::telemetry;
 
 /// What a process runs.
 pub(crate) struct Platform {
@@ -24,10 +25,12 @@ impl Platform {
     /// Runs until `shutdown`, then lets requests, passes and batches that run come to their end.
     pub(crate) async fn run(self, pool: PgPool, shutdown: CancellationToken) -> Result<()> {
         let waker = Waker::new();
+        // Before anything that measures: what is described or counted earlier is lost.
+        let metrics = todo_api::install_metrics().context("cannot begin measuring")?;
+        telemetry::watch(&pool, &shutdown);
         let worker = self.run_worker(&pool, &waker, &shutdown);
         let api = match self.api {
             Some((listener, config)) => {
-                let metrics = todo_api::install_metrics().context("cannot begin measuring")?;
                 let state = ApiState::new(config, pool.clone(), waker.clone(), metrics)
                     .context("cannot start the API")?
                     .ready_when(Health::new(&pool, &shutdown).check());

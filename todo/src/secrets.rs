@@ -164,6 +164,8 @@ impl Source {
                 },
                 Err(error) => Err(error),
             };
+            let failing = if outcome.is_err() { 1.0 } else { 0.0 };
+            metrics::gauge!("todo_secret_reload_failing", "setting" => self.name).set(failing);
             match outcome {
                 Ok(changed) => {
                     said.clear();

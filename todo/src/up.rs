@@ -16,9 +16,10 @@ use tokio::net::TcpListener;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Refused;
-use crate::logging::{self, LogFormat};
+use crate::logging::LogFormat;
 use crate::platform::Platform;
 use crate::postgres::{self, PrivatePostgres};
+use crate::telemetry::{self, TraceArgs};
 use crate::{database, declared, process, secret};
 
 /// How long the token of the greeting is valid.
@@ -49,6 +50,9 @@ pub(crate) struct UpCommand {
 
     #[command(flatten)]
     binaries: postgres::command::BinariesArgs,
+
+    #[command(flatten)]
+    traces: TraceArgs,
 }
 
 /// Runs the command until a signal.
@@ -56,10 +60,11 @@ pub(crate) async fn run(command: UpCommand) -> Result<()> {
     let begun = Instant::now();
     let manifest = read_manifest(&command.files)?;
     let settings = Settings::from_platform(&manifest.platform);
-    logging::init(settings.log_format.map(|format| match format {
+    let log_format = settings.log_format.map(|format| match format {
         todo_crds::platform::LogFormat::Text => LogFormat::Text,
         todo_crds::platform::LogFormat::Json => LogFormat::Json,
-    }));
+    });
+    let _telemetry = telemetry::begin(log_format, "todo", &command.traces)?;
     let shutdown = process::shutdown_on_signal()?;
     let listener = process::bind(command.listen).await?;
     let address = listener.local_addr()?;

@@ -16,9 +16,10 @@ use crate::alarms::{self, DaprJobs};
 use crate::database::{self, DatabaseArgs};
 use crate::failure::Refused;
 use crate::health::Health;
-use crate::logging::{self, LogFormat};
+use crate::logging::LogFormat;
 use crate::process::Process;
 use crate::sidecar::{Bus, BusArgs};
+use crate::telemetry::{self, TraceArgs};
 
 /// Run worker roles alone; without a name, all of them
 ///
@@ -47,13 +48,16 @@ pub(crate) struct WorkerCommand {
 
     #[command(flatten)]
     bus: BusArgs,
+
+    #[command(flatten)]
+    traces: TraceArgs,
 }
 
 /// Runs the command until a signal.
 pub(crate) async fn run(command: WorkerCommand) -> Result<()> {
-    logging::init(command.log_format);
     let bus = &command.bus;
     let roles = roles(&command.roles, bus.bus)?;
+    let _telemetry = telemetry::begin(command.log_format, &service(&roles), &command.traces)?;
     bus.require_guard(command.listen)?;
     let client = command.database.sidecar.client()?;
     let url = command.database.source()?;
@@ -63,6 +67,7 @@ pub(crate) async fn run(command: WorkerCommand) -> Result<()> {
     let first_url = url.first(&shutdown).await?;
     let pool = database::connect(first_url.expose(), command.database_connections).await?;
     database::require_migrated(&pool).await?;
+    telemetry::watch(&pool, &shutdown);
     let waker = Waker::new();
     let mut health = Health::new(&pool, &shutdown);
     let mut called = axum::Router::new();
@@ -109,6 +114,14 @@ pub(crate) async fn run(command: WorkerCommand) -> Result<()> {
     running.wait().await;
     pool.close().await;
     worked.context("the workers panicked")
+}
+
+/// What a worker is called in traces: by its role when it has one, as its app is over Dapr.
+fn service(roles: &BTreeSet<Role>) -> String {
+    match roles.iter().collect::<Vec<_>>()[..] {
+        [role] => format!("todo-{role}"),
+        _ => "todo-worker".to_owned(),
+    }
 }
 
 /// The roles that were named, all without a name. Over Dapr a process is one app, and its sidecar knows one route for

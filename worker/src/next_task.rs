@@ -28,7 +28,7 @@ impl Consumer for NextTask {
     ) -> BoxFuture<'a, Result<(), HandleError>> {
         Box::pin(async move {
             for event in events.iter().filter(|event| event.event_type == EventType::Completed) {
-                task::make_next(transaction, &event.data)
+                task::make_next(transaction, &event.data, event.traceparent.as_deref())
                     .await
                     .map_err(to_handle_error)?;
             }

@@ -10,7 +10,7 @@ use sqlx::PgPool;
 use todo_events::cursors::{Begins, Succession};
 use todo_events::host::Retry;
 use todo_events::relay::{self, Relay};
-use todo_events::{Bus, Consumer, LocalBus, Waker};
+use todo_events::{Bus, Consumer, LagMeter, LocalBus, Waker};
 use tokio_util::sync::CancellationToken;
 
 use crate::{Audit, NextTask};
@@ -36,12 +36,12 @@ pub(crate) async fn to_consumer(pool: PgPool, consumer: Arc<dyn Consumer>, waker
 }
 
 pub(crate) async fn to_broker(pool: PgPool, bus: Arc<dyn Bus>, waker: Waker, shutdown: CancellationToken) {
-    Relay::new(pool, BROKER_CURSOR, bus, waker, relay::Settings::default())
-        .succeeding(Succession {
-            own: BROKER_CURSORS,
-            former: LOCAL_CURSORS,
-            begins: Begins::WhereFormerStand,
-        })
-        .run(shutdown)
-        .await;
+    // Here and not where the consumers are: one that is not running at all must be seen to stand still.
+    let lag = LagMeter::new(pool.clone(), BROKER_CURSOR, crate::consumers());
+    let relay = Relay::new(pool, BROKER_CURSOR, bus, waker, relay::Settings::default()).succeeding(Succession {
+        own: BROKER_CURSORS,
+        former: LOCAL_CURSORS,
+        begins: Begins::WhereFormerStand,
+    });
+    tokio::join!(relay.run(shutdown.clone()), lag.run(shutdown));
 }

@@ -5,6 +5,7 @@
 mod cursors;
 mod dead_letters;
 mod host;
+mod lag;
 mod measure;
 mod outbox;
 mod partitions;

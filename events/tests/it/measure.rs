@@ -12,7 +12,7 @@ use tokio_util::sync::CancellationToken;
 use crate::support::{Fault, Recorder, commit, database, history, local_bus};
 
 /// The value of one series; 0 while there is none.
-fn value(metrics: &PrometheusHandle, series: &str) -> f64 {
+pub(crate) fn value(metrics: &PrometheusHandle, series: &str) -> f64 {
     let page = metrics.render();
     let line = page.lines().find_map(|line| line.strip_prefix(series));
     line.map_or(0.0, |rest| rest.trim().parse().unwrap())

@@ -25,8 +25,12 @@ const MAX_SUBTREE: i64 = 500;
 ///
 /// `completed` is `task_data` of the `completed` event: the task as it was then. Nothing is made when it does not
 /// repeat, when its series has ended, or when its next one is there already: a task has at most one next, however
-/// often it is reopened and completed again.
-pub async fn make_next(conn: &mut PgConnection, completed: &Value) -> Result<Option<TaskId>> {
+/// often it is reopened and completed again. `traceparent` is what its event carries on, if anything.
+pub async fn make_next(
+    conn: &mut PgConnection,
+    completed: &Value,
+    traceparent: Option<&str>,
+) -> Result<Option<TaskId>> {
     let task: Task = serde_json::from_value(completed.clone())
         .map_err(|error| Invalid::new("task_data", format!("is not a task: {error}")))?;
     let (Some(recurrence), Some(due), Some(completed_at)) = (&task.recurrence, &task.due, task.completed_at) else {
@@ -68,7 +72,7 @@ pub async fn make_next(conn: &mut PgConnection, completed: &Value) -> Result<Opt
         new.push(copy);
     }
     let caller = Caller::system("recurring", task.user_id.clone());
-    insert(conn, &new, EventType::RecurringSpawn, &caller.actor, None).await?;
+    insert(conn, &new, EventType::RecurringSpawn, &caller.actor, traceparent).await?;
     Ok(Some(id))
 }
 

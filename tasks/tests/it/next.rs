@@ -25,7 +25,7 @@ async fn latest(pool: &PgPool, id: TaskId) -> anyhow::Result<Value> {
 }
 
 async fn make_next(pool: &PgPool, completed: &Value) -> anyhow::Result<Option<TaskId>> {
-    Ok(commit!(pool, |tx| task::make_next(&mut tx, completed))?)
+    Ok(commit!(pool, |tx| task::make_next(&mut tx, completed, None))?)
 }
 
 /// Completes a task now and makes its next.
@@ -292,7 +292,7 @@ async fn an_event_delivered_to_two_workers_at_once_makes_one_next() -> Outcome {
     complete(&db.pool, &ada(), task.id).await?;
     let completed = latest(&db.pool, task.id).await?;
     let mut first = db.pool.begin().await?;
-    task::make_next(&mut first, &completed).await?;
+    task::make_next(&mut first, &completed, None).await?;
     let second = tokio::spawn({
         let (pool, completed) = (db.pool.clone(), completed.clone());
         async move { make_next(&pool, &completed).await }

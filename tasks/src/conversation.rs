@@ -10,7 +10,10 @@
 //! another process, neither loses nor doubles one.
 //!
 //! While the store is away it is not known what it holds. So a message is taken for a conversation that may not be
-//! there, and reading shows what was written since. A deletion leaves a mark that outlives the outage.
+//! there, and reading shows what was written since.
+//!
+//! A deletion leaves a mark, here and there: what is on its way to a conversation when that is deleted, from another
+//! process or from an outage, does not bring it back. Not every store refuses to write over what is gone.
 
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::{Duration, Instant};
@@ -140,12 +143,19 @@ impl MessageInput {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 struct Record {
     messages: Vec<Message>,
-    /// Only where the database stands in: the conversation was deleted while the store was away.
+    /// The conversation was deleted, and nothing is kept of it but this.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     deleted: bool,
 }
 
 impl Record {
+    fn mark_of_deletion() -> Self {
+        Self {
+            messages: vec![],
+            deleted: true,
+        }
+    }
+
     fn find(&self, id: MessageId) -> Option<&Message> {
         self.messages.iter().find(|message| message.id == id)
     }
@@ -326,16 +336,10 @@ impl Conversations {
             }
         }
         if self.primary.is_none() {
-            let found = get(&self.database, &key).await.map_err(of_database)?;
-            found
-                .filter(|(record, _)| !record.deleted)
-                .ok_or_else(no_conversation)?;
+            present(get(&self.database, &key).await.map_err(of_database)?)?;
             return self.database.delete(&key, None).await.map_err(of_database);
         }
-        let mark = Record {
-            deleted: true,
-            ..Record::default()
-        };
+        let mark = Record::mark_of_deletion();
         put(&self.database, &key, &mark, Condition::Always)
             .await
             .map_err(of_database)
@@ -426,7 +430,7 @@ impl Conversations {
         input: &MessageInput,
     ) -> Result<Message, Failure> {
         for _ in 0..ATTEMPTS {
-            let (mut record, etag) = self.merged(primary, key).await?.ok_or_else(no_conversation)?;
+            let (mut record, etag) = present(self.merged(primary, key).await?)?;
             let message = match record.take(id, input)? {
                 Taken::Before(message) => return Ok(message),
                 Taken::Now(message) => message,
@@ -469,9 +473,16 @@ impl Conversations {
     }
 
     async fn delete_in_store(&self, primary: &Primary, key: &str) -> Result<(), Failure> {
-        self.merged(primary, key).await?.ok_or_else(no_conversation)?;
-        primary.store.delete(key, None).await?;
-        Ok(())
+        for _ in 0..ATTEMPTS {
+            let (_, etag) = present(self.merged(primary, key).await?)?;
+            let mark = Record::mark_of_deletion();
+            match put(primary.store.as_ref(), key, &mark, Condition::Matches(etag)).await {
+                Ok(()) => return Ok(()),
+                Err(StateError::Mismatch) => {}
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Err(too_busy().into())
     }
 }
 
@@ -488,10 +499,13 @@ fn key(user: &UserId, id: ConversationId) -> String {
     format!("{KIND}{}.{id}", URL_SAFE_NO_PAD.encode(user.as_str()))
 }
 
+/// A conversation that is there and not deleted.
+fn present(found: Option<Found>) -> Result<Found> {
+    found.filter(|(record, _)| !record.deleted).ok_or_else(no_conversation)
+}
+
 fn history(found: Option<Found>, degraded: bool) -> Result<History> {
-    let (record, _) = found
-        .filter(|(record, _)| !record.deleted)
-        .ok_or_else(no_conversation)?;
+    let (record, _) = present(found)?;
     Ok(History {
         items: record.messages,
         degraded,
@@ -512,19 +526,22 @@ async fn merge_one(
     found: Option<Found>,
     waiting: &Record,
 ) -> Result<(), StateError> {
-    if waiting.deleted {
-        return store.delete(key, None).await;
+    let Some((record, etag)) = found else {
+        return if waiting.deleted {
+            Ok(())
+        } else {
+            put(store, key, waiting, Condition::Absent).await
+        };
+    };
+    let merged = if record.deleted || waiting.deleted {
+        Record::mark_of_deletion()
+    } else {
+        record.clone().merge(waiting)
+    };
+    if merged == record {
+        return Ok(());
     }
-    match found {
-        None => put(store, key, waiting, Condition::Absent).await,
-        Some((record, etag)) => {
-            let merged = record.clone().merge(waiting);
-            if merged == record {
-                return Ok(());
-            }
-            put(store, key, &merged, Condition::Matches(etag)).await
-        }
-    }
+    put(store, key, &merged, Condition::Matches(etag)).await
 }
 
 async fn get(store: &dyn StateStore, key: &str) -> Result<Option<Found>, StateError> {

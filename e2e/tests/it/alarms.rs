@@ -13,10 +13,9 @@ use todo_e2e::client::{Client, HTTP, text};
 use todo_e2e::scene::Scene;
 use todo_e2e::stack::{Options, Part, Role, Stack};
 use todo_e2e::{database, wait_for};
-use tokio::sync::{Mutex, MutexGuard};
+use tokio::sync::MutexGuard;
 
-/// A stack is a cluster's worth of processes.
-pub(crate) static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+use crate::spread_out::ONE_AT_A_TIME;
 
 /// How late a reminder may be, in seconds.
 const LATEST: f64 = 60.0;

@@ -13,7 +13,7 @@ use todo_e2e::stack::{Options, Part, Role, Stack};
 use todo_e2e::{database, wait_for};
 use tokio::sync::MutexGuard;
 
-use crate::alarms::ONE_AT_A_TIME;
+use crate::spread_out::ONE_AT_A_TIME;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 /// Reads of a whole history must be faster than this, at the 95th percentile.
@@ -144,10 +144,36 @@ impl Trial {
         let distinct: BTreeSet<_> = heard.iter().collect();
         ensure!(heard.len() == 40 && distinct.len() == 40, "{} of 40 heard", heard.len());
 
-        let own = crowded.trim_end_matches("/messages");
+        self.delete(&crowded).await?;
+        ensure!(self.alice.status_of(&crowded).await? == 404, "it is still there");
+        self.what_is_deleted_stays_so().await
+    }
+
+    /// Deletes conversations while somebody speaks in them.
+    async fn what_is_deleted_stays_so(&self) -> Result<()> {
+        for _ in 0..10 {
+            let path = self.begin().await?;
+            let speakers: Vec<_> = (0..4)
+                .map(|speaker| {
+                    let request = self.alice.request(Method::POST, &path);
+                    let message = json!({"role": "user", "content": format!("{speaker} says something")});
+                    tokio::spawn(async move { anyhow::Ok(request.json(&message).send().await?.status()) })
+                })
+                .collect();
+            self.delete(&path).await?;
+            for speaker in speakers {
+                let status = speaker.await??;
+                ensure!(status == 201 || status == 404, "{status}");
+            }
+            ensure!(self.alice.status_of(&path).await? == 404, "it came back");
+        }
+        Ok(())
+    }
+
+    async fn delete(&self, messages: &str) -> Result<()> {
+        let own = messages.trim_end_matches("/messages");
         let deleted = self.alice.request(Method::DELETE, own).send().await?;
         ensure!(deleted.status() == 204, "{}", deleted.status());
-        ensure!(self.alice.status_of(&crowded).await? == 404, "it is still there");
         Ok(())
     }
 

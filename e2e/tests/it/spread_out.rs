@@ -26,7 +26,7 @@ const CLIENTS: u64 = 6;
 const QUIET: Duration = Duration::from_mins(3);
 const CONSUMERS: [&str; 2] = ["audit", "recurring"];
 
-static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
+pub(crate) static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 /// A stack under load.
 struct Trial {

@@ -384,6 +384,25 @@ async fn a_deletion_outlives_the_outage() -> Outcome {
 }
 
 #[tokio::test]
+async fn what_was_on_its_way_does_not_bring_a_deleted_conversation_back() -> Outcome {
+    let db = TestDb::new().await;
+    let store = Store::new().await;
+    let conversations = over(&db.pool, &store);
+    let id = begin(&conversations, "ada").await?;
+    say(&conversations, "ada", id, "forget me").await?;
+    conversations.delete(&user("ada"), id).await?;
+    store.cut(true);
+    // Nobody can know that it is deleted.
+    assert!(say(&over(&db.pool, &store), "ada", id, "meanwhile").await?.degraded);
+    store.cut(false);
+    let conversations = over(&db.pool, &store);
+    conversations.merge_waiting().await?;
+    assert_eq!(waiting(&db.pool).await?, 0);
+    assert!(is_missing(&conversations.history(&user("ada"), id).await));
+    Ok(())
+}
+
+#[tokio::test]
 async fn what_waits_is_merged_without_anybody_asking_by_many_at_once() -> Outcome {
     let db = TestDb::new().await;
     let store = Store::new().await;

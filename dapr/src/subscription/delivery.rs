@@ -2,7 +2,15 @@
 //!
 //! A single delivery is the CloudEvent itself. A bulk is an envelope of the sidecar's own around entries,
 //! each with a name that its answer goes by.
+//!
+//! The subscriptions ask for raw payloads: the sidecar then passes on what the broker has, as base64, without looking
+//! into it. So what is no event gets here too, and its reason can be kept; where the sidecar reads it, it moves it
+//! aside by itself and says why only in its log. What a sidecar without that setting delivers is read as well.
 
+use std::borrow::Cow;
+
+use base64::Engine as _;
+use base64::engine::general_purpose::STANDARD;
 use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use todo_events::{CloudEvent, Event};
@@ -111,8 +119,8 @@ impl Delivery {
         {
             let mut bulk = Self::empty(true);
             for entry in envelope.entries {
-                let text = entry.event.as_ref().map_or("null", |event| event.get());
-                bulk.add(entry.entry_id, text.as_bytes());
+                let event = entry.event.as_ref().map_or("null", |event| event.get());
+                bulk.add(entry.entry_id, &payload_of_entry(event));
             }
             return Some(bulk);
         }
@@ -120,7 +128,7 @@ impl Delivery {
             return None;
         }
         let mut single = Self::empty(false);
-        single.add(String::new(), body);
+        single.add(String::new(), &payload(body));
         Some(single)
     }
 
@@ -189,6 +197,31 @@ fn is_bulk(body: &[u8]) -> bool {
         kind: String,
     }
     serde_json::from_slice::<Kind>(body).is_ok_and(|body| body.kind == BULK_TYPE)
+}
+
+/// What the broker has of an entry: a raw payload is text in base64, anything else is the message itself.
+fn payload_of_entry(event: &str) -> Cow<'_, [u8]> {
+    let decoded = serde_json::from_str::<Cow<'_, str>>(event)
+        .ok()
+        .and_then(|text| STANDARD.decode(text.as_bytes()).ok());
+    decoded.map_or(Cow::Borrowed(event.as_bytes()), Cow::Owned)
+}
+
+/// The same of a single delivery: a raw payload is in an envelope of the sidecar's own.
+fn payload(body: &[u8]) -> Cow<'_, [u8]> {
+    /// The `type` by which that envelope is known.
+    const RAW_TYPE: &str = "com.dapr.event.sent";
+    #[derive(Deserialize)]
+    struct Raw {
+        #[serde(rename = "type")]
+        kind: String,
+        data_base64: String,
+    }
+    let decoded = serde_json::from_slice::<Raw>(body)
+        .ok()
+        .filter(|raw| raw.kind == RAW_TYPE)
+        .and_then(|raw| STANDARD.decode(raw.data_base64).ok());
+    decoded.map_or(Cow::Borrowed(body), Cow::Owned)
 }
 
 fn read_event(text: &[u8]) -> Result<Event, String> {

@@ -9,7 +9,7 @@
 //! 2. Its events are settled in their order, each applied or among the consumer's dead letters in the
 //!    database. So an event that the consumer cannot apply does not stop its partition.
 //! 3. What is not an event at all goes to the dead-letter topic, with the reason, which the sidecar would
-//!    not keep. (What is not even a JSON object never gets here: the sidecar moves it to that topic as it came.)
+//!    not keep.
 //! 4. The answer: `SUCCESS` for what is settled. `RETRY` for what could not be settled in time: the database
 //!    is away, the process stops, there is too much to do. `DROP` for a malformed message that may not be
 //!    published with its reason: the sidecar moves it to the same topic without.
@@ -241,6 +241,7 @@ impl SubscriptionHost {
                     "pubsubname": self.settings.pubsub,
                     "topic": topic.as_str(),
                     "routes": {"default": route(topic)},
+                    "metadata": {"rawPayload": "true"},
                     "deadLetterTopic": dead_letter_topic(self.consumer.name()),
                     "bulkSubscribe": {
                         "enabled": true,

@@ -178,7 +178,7 @@ async fn what_is_published_is_applied_once_and_in_order_whatever_else_is_on_the_
     let all = by_task(history.iter().map(|event| (event.subject, event.id)));
     until("the history", async || recorded(&db.pool).await == all).await;
 
-    // Noise goes to the dead letters, with the reason where there is one to be had, and blocks nothing.
+    // Noise goes to the dead letters with the reason, and blocks nothing.
     publish_noise(&relay, r#"{"specversion":"1.0","type":"noise"}"#).await;
     publish_noise(&relay, "not json").await;
     let after = [event("ada"), event("bob")];
@@ -186,19 +186,15 @@ async fn what_is_published_is_applied_once_and_in_order_whatever_else_is_on_the_
     let count = async || recorded(&db.pool).await.values().map(Vec::len).sum::<usize>();
     until("what follows the noise", async || count().await == history.len() + 2).await;
     until("two dead letters", async || letters(&reader).len() == 2).await;
-    let letters_of_noise = letters(&reader);
-    assert!(
-        letters_of_noise.contains(&"not json".to_owned()),
-        "{letters_of_noise:?}"
-    );
-    let letter = letters_of_noise.iter().find(|letter| *letter != "not json").unwrap();
-    let letter: Value = serde_json::from_str(letter).unwrap();
-    assert_eq!(letter["data"]["consumer"], "audit");
-    assert_eq!(letter["data"]["reason"], "missing field `id` at line 1 column 36");
-    assert!(
-        letter["data"]["received"].as_str().unwrap().contains("noise"),
-        "{letter}"
-    );
+    for letter in letters(&reader) {
+        let letter: Value = serde_json::from_str(&letter).unwrap();
+        assert_eq!(letter["data"]["consumer"], "audit");
+        let reason = match letter["data"]["received"].as_str().unwrap() {
+            "not json" => "expected ident at line 1 column 2",
+            _ => "missing field `id` at line 1 column 36",
+        };
+        assert_eq!(letter["data"]["reason"], reason);
+    }
 
     // A database that is away holds events up for longer than a delivery may take, and costs none.
     away.store(true, Ordering::Relaxed);

@@ -6,6 +6,8 @@ use std::time::{Duration, Instant};
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode};
+use base64::Engine;
+use base64::engine::general_purpose::STANDARD as BASE64;
 use serde_json::{Value, json};
 use sqlx::{PgConnection, PgPool};
 use todo_dapr::{BusSettings, DaprBus, Secret, SubscriptionHost, SubscriptionSettings};
@@ -230,6 +232,27 @@ async fn a_bulk_is_applied_in_its_order_and_each_entry_is_answered() {
     assert_eq!(host.recorded().await, ids(&events));
 }
 
+/// What the broker has, as a sidecar passes it on that was asked for raw payloads.
+fn raw(message: &str) -> Value {
+    json!(BASE64.encode(message))
+}
+
+#[tokio::test]
+async fn raw_payloads_are_read_as_the_broker_has_them() {
+    let host = Host::new().await;
+    let events = history(&["ada", "bob"], 2);
+    let message = |event: &Event| serde_json::to_string(&CloudEvent::from(event)).unwrap();
+    let bodies: Vec<_> = events[..3].iter().map(|event| raw(&message(event))).collect();
+    assert_eq!(host.deliver(&bulk(&bodies)).await, statuses(&["SUCCESS"; 3]));
+    let alone = json!({
+        "id": Uuid::now_v7(), "specversion": "1.0", "type": "com.dapr.event.sent", "source": "todo-audit",
+        "topic": "task-events", "pubsubname": "pubsub", "datacontenttype": "application/octet-stream",
+        "data_base64": raw(&message(&events[3])),
+    });
+    assert_eq!(host.deliver(&alone).await, json!({"status": "SUCCESS"}));
+    assert_eq!(host.recorded().await, ids(&events));
+}
+
 #[tokio::test]
 async fn an_event_that_cannot_be_applied_does_not_stop_its_partition() {
     let host = Host::new().await;
@@ -443,6 +466,7 @@ async fn the_sidecar_is_told_of_each_topic_unless_manifests_do_it() {
             "pubsubname": "pubsub",
             "topic": topic,
             "routes": {"default": format!("/events/{topic}")},
+            "metadata": {"rawPayload": "true"},
             "deadLetterTopic": "recorder-dead-letters",
             "bulkSubscribe": {"enabled": true, "maxMessagesCount": 100, "maxAwaitDurationMs": 10},
         })

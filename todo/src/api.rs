@@ -121,7 +121,14 @@ pub(crate) async fn run(command: ApiCommand) -> Result<()> {
         waker.clone(),
         process.metrics.clone(),
     )
-    .map_err(Refused::because)?
+    .map_err(|error| {
+        let setting = if secret.is_some() {
+            "TODO_TOKEN_SECRET"
+        } else {
+            "TODO_OIDC_ISSUER"
+        };
+        Refused::because(format_args!("{setting}: {error}"))
+    })?
     .ready_when(health.check());
 
     let running = TaskTracker::new();

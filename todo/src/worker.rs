@@ -3,6 +3,7 @@
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use anyhow::{Context, Result};
 use axum::middleware;
@@ -20,6 +21,10 @@ use crate::logging::LogFormat;
 use crate::process::Process;
 use crate::sidecar::{Bus, BusArgs};
 use crate::telemetry::{self, TraceArgs};
+
+/// How long a process that stops still answers the sidecar, which is told to come again with what is new: the next copy
+/// gets it sooner than after a call that nobody took.
+const LINGER: Duration = Duration::from_secs(1);
 
 /// Run worker roles alone; without a name, all of them
 ///
@@ -69,9 +74,10 @@ pub(crate) async fn run(command: WorkerCommand) -> Result<()> {
     database::require_migrated(&pool).await?;
     telemetry::watch(&pool, &shutdown);
     let waker = Waker::new();
+    let is_called = bus.bus == Bus::Dapr;
     let mut health = Health::new(&pool, &shutdown);
     let mut called = axum::Router::new();
-    if bus.bus == Bus::Dapr {
+    if is_called {
         let consumers = todo_worker::consumers_of(&roles);
         let needs_sidecar = roles.contains(&Role::Relay) || !consumers.is_empty();
         health = if needs_sidecar {
@@ -105,10 +111,12 @@ pub(crate) async fn run(command: WorkerCommand) -> Result<()> {
     let names = roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(",");
     running.spawn(health.announce(format!("todo worker {names} is ready at http://{}", process.address)));
     settings.roles = roles;
-    // It returns when it was told to stop, or when a role panicked: then the others must not go on alone. The door
-    // stays open until then, so that the sidecar is told to come again rather than finds nobody.
+    // It returns when it was told to stop, or when a role panicked: then the others must not go on alone.
     let worked = tokio::spawn(todo_worker::run(pool.clone(), waker, settings, shutdown.clone())).await;
     shutdown.cancel();
+    if is_called {
+        tokio::time::sleep(LINGER).await;
+    }
     process.close().await?;
     running.close();
     running.wait().await;

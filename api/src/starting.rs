@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use axum::Router;
 use axum::extract::{Request, State};
+use axum::http::StatusCode;
 use axum::response::Response;
 use futures::future::BoxFuture;
 use metrics_exporter_prometheus::PrometheusHandle;
@@ -22,6 +23,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub struct Starting {
     routes: watch::Sender<Option<Router>>,
+    waits_for: watch::Sender<String>,
 }
 
 impl Starting {
@@ -29,18 +31,32 @@ impl Starting {
     pub fn new() -> Self {
         Self {
             routes: watch::Sender::new(None),
+            waits_for: watch::Sender::default(),
         }
     }
 
     /// The router to serve. Until the routes are there it says that the process lives and is not ready, and lets other
     /// requests wait for them, at most ten seconds, then answers 503.
     pub fn router(&self, metrics: PrometheusHandle) -> Router {
-        let meanwhile = operations(not_yet, metrics).fallback(|| async { axum::http::StatusCode::SERVICE_UNAVAILABLE });
+        let waits_for = self.waits_for.subscribe();
+        let not_yet = move || -> BoxFuture<'static, Readiness> {
+            let reason = match waits_for.borrow().as_str() {
+                "" => "starting".to_owned(),
+                reason => format!("starting: {reason}"),
+            };
+            Box::pin(async { Readiness::NotReady(reason) })
+        };
+        let meanwhile = operations(not_yet, metrics).fallback(|| async { StatusCode::SERVICE_UNAVAILABLE });
         let door = Door {
             routes: self.routes.subscribe(),
             meanwhile,
         };
         Router::new().fallback(pass).with_state(Arc::new(door))
+    }
+
+    /// What `/readyz` says that the start waits for, from now on.
+    pub fn waits_for(&self, reason: impl Into<String>) {
+        self.waits_for.send_replace(reason.into());
     }
 
     /// Serves these routes from now on, and nothing else.
@@ -58,10 +74,6 @@ impl Default for Starting {
 struct Door {
     routes: watch::Receiver<Option<Router>>,
     meanwhile: Router,
-}
-
-fn not_yet() -> BoxFuture<'static, Readiness> {
-    Box::pin(async { Readiness::NotReady("starting".to_owned()) })
 }
 
 async fn pass(State(door): State<Arc<Door>>, request: Request) -> Result<Response, Infallible> {

@@ -93,14 +93,19 @@ pub(crate) async fn run(command: ApiCommand) -> Result<()> {
     let secret = token_secret(&command)?;
     let process = Process::open(command.listen).await?;
     let shutdown = process.shutdown.clone();
+    let running = TaskTracker::new();
 
-    let first_url = url.first(&shutdown).await?;
-    let pool = database::connect(first_url.expose(), command.database_connections).await?;
-    database::require_migrated(&pool).await?;
+    let connections = command.database_connections;
+    let Some(pool) = database::connect_when_there(&process, url, connections, &running).await? else {
+        return process.close().await;
+    };
     telemetry::watch(&pool, &shutdown);
     let (auth, secret) = match (secret, command.auth.oidc_issuer, command.auth.oidc_audience) {
         (Some(source), ..) => {
-            let secret = source.first(&shutdown).await?;
+            let waiting = |reason: &str| process.waits_for(reason);
+            let Some(secret) = source.first(&shutdown, waiting).await? else {
+                return process.close().await;
+            };
             let auth = AuthConfig::Hs256 {
                 secret: secret.expose().as_bytes().to_vec(),
             };
@@ -131,7 +136,6 @@ pub(crate) async fn run(command: ApiCommand) -> Result<()> {
     })?
     .ready_when(health.check());
 
-    let running = TaskTracker::new();
     if let Some(name) = store {
         let store = DaprState::new(command.database.sidecar.settings()?, name).map_err(Refused::because)?;
         state = state.with_state_store(Arc::new(store));
@@ -143,10 +147,6 @@ pub(crate) async fn run(command: ApiCommand) -> Result<()> {
             async { changed.map_err(|error| error.to_string()) }
         }));
     }
-    running.spawn(url.follow(first_url, shutdown.clone(), {
-        let pool = pool.clone();
-        move |url| database::change_url(pool.clone(), url)
-    }));
     // No role, and yet what every process does: waking others, and keeping the tables small.
     let roles = todo_worker::Settings {
         roles: BTreeSet::new(),

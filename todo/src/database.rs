@@ -13,8 +13,10 @@ use todo_events::{outbox, partitions};
 use todo_recurrence::zone;
 use todo_tasks::zone_rules;
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 
 use crate::failure::Refused;
+use crate::process::Process;
 use crate::secrets::{SecretRef, Source};
 use crate::settings::SettingsArgs;
 use crate::sidecar::SidecarArgs;
@@ -26,6 +28,9 @@ const DAYS_AHEAD: u16 = 7;
 
 /// How long a server may take to answer, and a statement to get a connection.
 const PATIENCE: Duration = Duration::from_secs(10);
+
+/// How often a database that is away is looked for.
+const WAIT: Duration = Duration::from_millis(500);
 
 /// How long a command to an end waits for a secret store.
 const SECRET_PATIENCE: Duration = Duration::from_secs(30);
@@ -91,9 +96,11 @@ impl DatabaseArgs {
     /// The database's URL, for a command that comes to an end by itself.
     pub(crate) async fn url(&self) -> Result<String> {
         let (source, never) = (self.source()?, CancellationToken::new());
-        let url = tokio::time::timeout(SECRET_PATIENCE, source.first(&never))
+        let asked = source.first(&never, |reason| tracing::warn!(reason, "waiting"));
+        let url = tokio::time::timeout(SECRET_PATIENCE, asked)
             .await
-            .context("DATABASE_URL_REF: the secret store does not answer")??;
+            .context("DATABASE_URL_REF: the secret store does not answer")??
+            .context("nothing stops this wait")?;
         Ok(url.expose().to_owned())
     }
 }
@@ -109,6 +116,60 @@ pub(crate) async fn run_migrate(command: MigrateCommand) -> Result<()> {
 /// Opens a pool for requests and workers: no statement of theirs takes long, and one that does is ended.
 pub(crate) async fn connect(url: &str, max_connections: u32) -> Result<PgPool> {
     open(url, max_connections, STATEMENT_TIMEOUT).await
+}
+
+/// Opens the pool of a process that serves, and keeps to its URL when that changes. Waits for a database that is not
+/// there yet, as it waits for its secret; what is wrong is refused. `None` when the process is stopped meanwhile.
+pub(crate) async fn connect_when_there(
+    process: &Process,
+    source: Source,
+    max_connections: u32,
+    running: &TaskTracker,
+) -> Result<Option<PgPool>> {
+    let mut said = String::new();
+    while !process.shutdown.is_cancelled() {
+        // Read again each time: it may be changed because the database cannot be reached.
+        let waiting = |reason: &str| process.waits_for(reason);
+        let Some(url) = source.first(&process.shutdown, waiting).await? else {
+            break;
+        };
+        let error = match connect(url.expose(), max_connections).await {
+            Ok(pool) => {
+                require_migrated(&pool).await?;
+                let taken_by = pool.clone();
+                let take = move |url| change_url(taken_by.clone(), url);
+                running.spawn(source.follow(url, process.shutdown.clone(), take));
+                return Ok(Some(pool));
+            }
+            Err(error) if is_away(&error) => format!("{error:#}"),
+            Err(error) => return Err(error),
+        };
+        if error != said {
+            process.waits_for(&error);
+            said = error;
+        }
+        tokio::select! {
+            () = tokio::time::sleep(WAIT) => {}
+            () = process.shutdown.cancelled() => {}
+        }
+    }
+    Ok(None)
+}
+
+/// Whether the database may be there later, with nothing changed here.
+fn is_away(error: &anyhow::Error) -> bool {
+    if error.is::<tokio::time::error::Elapsed>() {
+        return true;
+    }
+    match error.downcast_ref() {
+        Some(sqlx::Error::Io(_) | sqlx::Error::PoolTimedOut) => true,
+        // Shutting down or starting up; out of connections
+        // (<https://www.postgresql.org/docs/current/errcodes-appendix.html>).
+        Some(sqlx::Error::Database(error)) => error
+            .code()
+            .is_some_and(|code| ["57P", "53"].iter().any(|class| code.starts_with(class))),
+        _ => false,
+    }
 }
 
 /// Opens a pool for work that takes as long as it takes: migrations, rebuilds.

@@ -45,6 +45,12 @@ impl Process {
         })
     }
 
+    /// Says in the log and in `/readyz` what the start waits for.
+    pub(crate) fn waits_for(&self, reason: &str) {
+        tracing::warn!(reason, "waiting");
+        self.starting.waits_for(reason);
+    }
+
     /// Serves these routes from now on.
     pub(crate) fn serve(&self, routes: Router) {
         self.starting.open(routes);

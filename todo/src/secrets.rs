@@ -112,26 +112,28 @@ impl Source {
         Ok(Some(Self { name, place }))
     }
 
-    /// The secret as it is now. A file that cannot be read is refused; for a secret store this waits.
-    pub(crate) async fn first(&self, shutdown: &CancellationToken) -> Result<Secret> {
+    /// The secret as it is now. A file that cannot be read is refused; a secret store is waited for, and `waiting` is
+    /// told why, each time that the reason is another. `None` when `shutdown` comes first.
+    pub(crate) async fn first(&self, shutdown: &CancellationToken, waiting: impl Fn(&str)) -> Result<Option<Secret>> {
         let mut said = String::new();
-        loop {
+        while !shutdown.is_cancelled() {
             let error = match self.read().await {
-                Ok(secret) => return Ok(secret),
+                Ok(secret) => return Ok(Some(secret)),
                 Err(error) => error,
             };
             if !matches!(self.place, Place::Store(..)) {
                 return Err(Refused::because(error));
             }
             if error != said {
-                tracing::warn!(error, "waiting for a secret");
+                waiting(&error);
                 said = error;
             }
             tokio::select! {
                 () = tokio::time::sleep(WAIT) => {}
-                () = shutdown.cancelled() => anyhow::bail!("stopped while waiting for a secret: {said}"),
+                () = shutdown.cancelled() => {}
             }
         }
+        Ok(None)
     }
 
     /// Looks at the secret until `shutdown`, and hands each new one to `take`, which says why when it cannot use it.

@@ -22,6 +22,15 @@ pub(crate) enum Bus {
     Dapr,
 }
 
+/// Who tells the sidecar what to deliver.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Subscriptions {
+    /// Manifests beside the sidecar's components.
+    Declared,
+    /// This process, when the sidecar asks at its start.
+    Announced,
+}
+
 /// Where the sidecar is. Dapr's own names.
 #[derive(Args, Debug)]
 pub(crate) struct SidecarArgs {
@@ -72,6 +81,10 @@ pub(crate) struct BusArgs {
     #[arg(long, env = "TODO_PUBSUB", value_name = "NAME", default_value = "pubsub")]
     pubsub: String,
 
+    /// Who tells the Dapr sidecar which topics this process consumes: manifests, or the process itself
+    #[arg(long, env = "TODO_SUBSCRIPTIONS", default_value = "declared")]
+    subscriptions: Subscriptions,
+
     /// Have a scheduler of Dapr wake the role reminders [default: true with --bus dapr, else false]
     ///
     /// Reminders go out without it, too: it only saves a moment.
@@ -119,6 +132,7 @@ impl BusArgs {
     ) -> SubscriptionHost {
         let settings = SubscriptionSettings {
             token: self.app_token(),
+            announce: self.subscriptions == Subscriptions::Announced,
             ..SubscriptionSettings::of(&self.pubsub)
         };
         SubscriptionHost::new(pool, consumer, retry, client, settings)

@@ -69,9 +69,11 @@ pub(crate) async fn run(command: WorkerCommand) -> Result<()> {
     let process = Process::open(command.listen).await?;
     let shutdown = process.shutdown.clone();
 
-    let first_url = url.first(&shutdown).await?;
-    let pool = database::connect(first_url.expose(), command.database_connections).await?;
-    database::require_migrated(&pool).await?;
+    let running = TaskTracker::new();
+    let connections = command.database_connections;
+    let Some(pool) = database::connect_when_there(&process, url, connections, &running).await? else {
+        return process.close().await;
+    };
     telemetry::watch(&pool, &shutdown);
     let waker = Waker::new();
     let is_called = bus.bus == Bus::Dapr;
@@ -103,11 +105,6 @@ pub(crate) async fn run(command: WorkerCommand) -> Result<()> {
     let called = called.layer(middleware::from_fn(todo_api::trace_requests));
     process.serve(todo_api::operations(health.check(), process.metrics.clone()).merge(called));
 
-    let running = TaskTracker::new();
-    running.spawn(url.follow(first_url, shutdown.clone(), {
-        let pool = pool.clone();
-        move |url| database::change_url(pool.clone(), url)
-    }));
     let names = roles.iter().map(|role| role.as_str()).collect::<Vec<_>>().join(",");
     running.spawn(health.announce(format!("todo worker {names} is ready at http://{}", process.address)));
     settings.roles = roles;

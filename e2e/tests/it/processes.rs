@@ -13,7 +13,8 @@ use axum::http::StatusCode;
 use axum::routing::{get, post};
 use axum::{Json, Router};
 use serde_json::{Value, json};
-use sqlx::Connection;
+use sqlx::postgres::PgConnectOptions;
+use sqlx::{ConnectOptions as _, Connection as _};
 use todo_e2e::client::{Client, HTTP};
 use todo_e2e::process::{Process, todo};
 use todo_e2e::scene::{Scene, free_port};
@@ -138,6 +139,78 @@ async fn a_worker_over_dapr_lives_at_once_and_is_ready_when_its_sidecar_is() -> 
         "it did not stop well: {}",
         worker.stderr()
     );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_worker_announces_its_subscriptions_where_no_manifest_does() -> Result<()> {
+    let scene = Scene::new()?;
+    let (url, address) = prepared(&scene).await?;
+    let environment = [
+        ("DATABASE_URL", url.as_str()),
+        ("TODO_BUS", "dapr"),
+        ("TODO_PUBSUB", "kafka"),
+        ("TODO_SUBSCRIPTIONS", "announced"),
+        ("TODO_LISTEN", &address.to_string()),
+    ];
+    let mut worker = start(&scene, "recurring", &["worker", "recurring"], &environment)?;
+    // Asked as soon as the port is open, it answers when it can.
+    let said = wait_for("the subscriptions", PATIENCE, || async {
+        Ok(page(address, "/dapr/subscribe").await)
+    })
+    .await?;
+    let subscriptions: Value = serde_json::from_str(&said.1)?;
+    ensure!(
+        subscriptions[0]["pubsubname"] == "kafka" && subscriptions[0]["topic"] == "task-events",
+        "{subscriptions}"
+    );
+    ensure!(worker.stop().await?.success(), "{}", worker.stderr());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_waits_for_a_database_that_is_not_there_yet() -> Result<()> {
+    let scene = Scene::new()?;
+    let (url, address) = prepared(&scene).await?;
+    let port = free_port()?;
+    let real: PgConnectOptions = url.parse()?;
+    let away = real.clone().port(port).to_url_lossy().to_string();
+    let environment = [("DATABASE_URL", away.as_str()), ("TODO_LISTEN", &address.to_string())];
+    let mut worker = start(&scene, "worker", &["worker"], &environment)?;
+    let said = wait_for("the worker to name the database", PATIENCE, || async {
+        Ok(Some(readiness(address, 503).await?).filter(|said| said.contains("cannot connect to the database")))
+    })
+    .await?;
+    ensure!(said.starts_with("not ready: starting: "), "{said}");
+    ensure!(
+        page(address, "/healthz").await == Some((200, "ok\n".to_owned())),
+        "it does not live"
+    );
+    let mut stopped = start(&scene, "stopped", &["worker", "--listen", "127.0.0.1:0"], &environment)?;
+    wait_for("another to wait, too", PATIENCE, || async {
+        Ok(stopped.stderr().contains("waiting").then_some(()))
+    })
+    .await?;
+    ensure!(
+        stopped.stop().await?.success(),
+        "it cannot be stopped while it waits: {}",
+        stopped.stderr()
+    );
+
+    let listener = tokio::net::TcpListener::bind(("127.0.0.1", port)).await?;
+    let server = (real.get_host().to_owned(), real.get_port());
+    let forwarding = tokio::spawn(async move {
+        while let Ok((mut near, _)) = listener.accept().await {
+            let server = server.clone();
+            tokio::spawn(async move {
+                let mut far = tokio::net::TcpStream::connect(server).await?;
+                tokio::io::copy_bidirectional(&mut near, &mut far).await
+            });
+        }
+    });
+    worker.line_with("is ready", PATIENCE).await?;
+    ensure!(worker.stop().await?.success(), "{}", worker.stderr());
+    forwarding.abort();
     Ok(())
 }
 

@@ -42,6 +42,12 @@ const WRONG: &[(&[&str], &str, &str, &[&str])] = &[
         &["TODO_LOG_FORMAT", "text, json"],
     ),
     (&["worker"], "TODO_BUS", "kafka", &["TODO_BUS", "local, dapr"]),
+    (
+        &["worker"],
+        "TODO_SUBSCRIPTIONS",
+        "some",
+        &["TODO_SUBSCRIPTIONS", "declared, announced"],
+    ),
     (&["worker"], "TODO_ALARMS", "yes", &["TODO_ALARMS", "true, false"]),
     (&["worker"], "DAPR_HTTP_PORT", "http", &["DAPR_HTTP_PORT"]),
     (&["worker"], "DAPR_HTTP_ENDPOINT", "nowhere", &["DAPR_HTTP_ENDPOINT"]),

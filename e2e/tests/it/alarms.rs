@@ -327,3 +327,26 @@ async fn a_scheduler_that_was_wiped_is_told_again_and_no_reminder_is_missed() ->
     trial.all_go_out(11).await?;
     trial.stop().await
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_flood_of_changes_is_told_bit_by_bit_and_holds_no_reminder_up() -> Result<()> {
+    const FLOOD: f64 = 2_000.0;
+    let trial = Trial::start(2).await?;
+    trial.remind_in(3600, 1).await?;
+    sqlx::query(
+        "INSERT INTO reminders (id, user_id, task_id, before_seconds, fire_at)
+         SELECT gen_random_uuid(), user_id, id, seconds, due_at - make_interval(secs => seconds)
+         FROM tasks, generate_series(1, 2000) AS seconds",
+    )
+    .execute(&trial.pool)
+    .await?;
+    let began = Instant::now();
+    trial.remind_in(5, 10).await?;
+    trial.all_go_out(10).await?;
+    trial.wait_for_count("todo_alarms_set_total", FLOOD).await?;
+    trial.all_is_set().await?;
+    let took = began.elapsed();
+    println!("{FLOOD} alarms set by two copies in {took:?}");
+    ensure!(took > Duration::from_secs(3), "a storm on the scheduler");
+    trial.stop().await
+}

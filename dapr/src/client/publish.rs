@@ -5,8 +5,8 @@ use std::collections::{BTreeMap, HashSet};
 
 use bytes::Bytes;
 use reqwest::Method;
-use serde::{Deserialize, Serialize};
-use serde_json::value::RawValue;
+use serde::ser::SerializeStruct as _;
+use serde::{Deserialize, Serialize, Serializer};
 
 use super::{Call, Client};
 use crate::Error;
@@ -23,19 +23,28 @@ pub struct Message {
     pub metadata: BTreeMap<String, String>,
 }
 
-/// A message of a bulk.
-#[derive(Debug, Clone, Serialize)]
+/// A message of a bulk. The sidecar passes it on as it is and does not look into it: an envelope, its id and its
+/// trace stay what they are, and nothing is read and written once more.
+#[derive(Debug, Clone)]
 pub struct BulkEntry {
     /// Its name in the bulk: unique there.
-    #[serde(rename = "entryId")]
     pub id: String,
     /// What is published.
-    pub event: Box<RawValue>,
+    pub payload: String,
     /// As for a [`Message`].
-    #[serde(rename = "contentType")]
-    pub content_type: &'static str,
-    /// As for a [`Message`]. The sidecar does not give an entry the metadata of the request.
     pub metadata: BTreeMap<&'static str, String>,
+}
+
+impl Serialize for BulkEntry {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let mut entry = serializer.serialize_struct("BulkEntry", 4)?;
+        entry.serialize_field("entryId", &self.id)?;
+        entry.serialize_field("event", &self.payload)?;
+        // Of this type alone a payload is the text itself.
+        entry.serialize_field("contentType", "text/plain")?;
+        entry.serialize_field("metadata", &self.metadata)?;
+        entry.end()
+    }
 }
 
 /// A message of a bulk that was not published.
@@ -83,6 +92,7 @@ impl Client {
     ) -> Result<Vec<FailedEntry>, Error> {
         let path = ["v1.0-alpha1", "publish", "bulk", pubsub, topic];
         let mut call = Call::new("publish_bulk", Method::POST, &path).json(&entries)?;
+        call.query.push(("metadata.rawPayload".to_owned(), "true".to_owned()));
         call.timeout = Some(self.settings.publish_timeout);
         let answer = self.send(&call).await?;
         if answer.status.is_success() {

@@ -2,7 +2,6 @@
 
 use base64::Engine as _;
 use base64::prelude::BASE64_STANDARD as BASE64;
-use serde_json::value::to_raw_value;
 use serde_json::{Value, json};
 use todo_dapr::client::{BulkEntry, FailedEntry, Message};
 use todo_events::{CloudEvent, Event, EventType};
@@ -174,12 +173,9 @@ pub(crate) fn statuses(called: &Called, status: impl Fn(&str) -> &'static str) -
 }
 
 pub(crate) fn entry(event: &Event) -> BulkEntry {
-    let mut wire = serde_json::to_value(CloudEvent::from(event)).unwrap();
-    wire["traceid"] = json!(event.traceparent.as_deref().unwrap_or(""));
     BulkEntry {
         id: event.id.to_string(),
-        event: to_raw_value(&wire).unwrap(),
-        content_type: "application/cloudevents+json",
+        payload: serde_json::to_string(&CloudEvent::from(event)).unwrap(),
         metadata: [("partitionKey", event.user_id.clone())].into(),
     }
 }

@@ -16,7 +16,7 @@ use uuid::Uuid;
 use crate::events::{event, history};
 use crate::sidecar::{Reply, Sidecar, client_at, nowhere};
 
-const TASK_EVENTS: &str = "/v1.0-alpha1/publish/bulk/pubsub/task-events";
+const TASK_EVENTS: &str = "/v1.0-alpha1/publish/bulk/pubsub/task-events?metadata.rawPayload=true";
 
 fn bus(client: Client) -> DaprBus {
     let impatient = BusSettings {
@@ -58,6 +58,11 @@ struct Broker {
     faults: Vec<Fault>,
 }
 
+/// The event of an entry: the text of a CloudEvent.
+fn published(entry: &Value) -> Value {
+    serde_json::from_str(entry["event"].as_str().unwrap()).unwrap()
+}
+
 fn id(event: &Value) -> String {
     event["id"].as_str().unwrap().to_owned()
 }
@@ -77,12 +82,12 @@ impl Broker {
                 },
             };
             if taken {
-                self.log.push(entry["event"].clone());
+                self.log.push(published(entry));
             }
             if refused {
                 failed.push(json!({"entryId": entry["entryId"], "error": "kafka: not the leader"}));
             } else {
-                self.acknowledged.insert(id(&entry["event"]));
+                self.acknowledged.insert(id(&published(entry)));
             }
         }
         match fault {
@@ -118,7 +123,7 @@ async fn relayed(batches: &[&[Event]], faults: Vec<Fault>) -> Seen {
         }
         let entries = asked.json().as_array().unwrap().clone();
         let mut broker = taking.lock().unwrap();
-        let ids: Vec<_> = entries.iter().map(|entry| id(&entry["event"])).collect();
+        let ids: Vec<_> = entries.iter().map(|entry| id(&published(entry))).collect();
         noting.lock().unwrap().push((ids, broker.acknowledged.clone()));
         broker.take(&entries)
     })
@@ -152,11 +157,8 @@ fn written(events: &[Event]) -> HashMap<String, Vec<String>> {
     applied(&events.iter().map(wire).collect::<Vec<_>>())
 }
 
-/// What the sidecar is given of an event: a CloudEvent whose trace it must not replace.
 fn wire(event: &Event) -> Value {
-    let mut wire = serde_json::to_value(CloudEvent::from(event)).unwrap();
-    wire["traceid"] = json!(event.traceparent.as_deref().unwrap_or(""));
-    wire
+    serde_json::to_value(CloudEvent::from(event)).unwrap()
 }
 
 /// Histories of some tasks of two users, mixed.
@@ -246,7 +248,7 @@ fn requests(sidecar: &Sidecar) -> Vec<Vec<String>> {
         .filter(|asked| asked.target == TASK_EVENTS)
         .map(|asked| {
             let entries = asked.json().as_array().unwrap().clone();
-            entries.iter().map(|entry| id(&entry["event"])).collect()
+            entries.iter().map(|entry| id(&published(entry))).collect()
         })
         .collect()
 }
@@ -269,7 +271,8 @@ async fn a_batch_of_different_tasks_is_one_request_for_each_topic() {
         .asked()
         .iter()
         .map(|asked| {
-            let topic = asked.target.strip_prefix("/v1.0-alpha1/publish/bulk/pubsub/").unwrap();
+            let path = asked.target.strip_suffix("?metadata.rawPayload=true").unwrap();
+            let topic = path.strip_prefix("/v1.0-alpha1/publish/bulk/pubsub/").unwrap();
             (topic.to_owned(), asked.json().as_array().unwrap().len())
         })
         .collect();
@@ -313,15 +316,17 @@ async fn an_event_travels_as_a_whole_cloud_event_keyed_by_its_user() {
         .publish(std::slice::from_ref(&event))
         .await
         .unwrap();
+    let sent = sidecar.asked()[0].json();
     assert_eq!(
-        sidecar.asked()[0].json(),
+        sent,
         json!([{
             "entryId": event.id,
-            "event": wire(&event),
-            "contentType": "application/cloudevents+json",
+            "event": serde_json::to_string(&CloudEvent::from(&event)).unwrap(),
+            "contentType": "text/plain",
             "metadata": {"partitionKey": "ada"},
         }])
     );
+    assert_eq!(published(&sent[0]), wire(&event));
 }
 
 #[tokio::test]
@@ -329,7 +334,7 @@ async fn a_batch_too_large_for_the_sidecar_is_sent_in_parts_and_in_order() {
     let sidecar = Sidecar::answering([Reply::empty(204)]).await;
     let mut batch = history(&["ada"; 20], 1);
     for event in &mut batch {
-        event.data = json!({"description": "x".repeat(10_000)});
+        event.data = json!({"description": "x\"\u{1}".repeat(1_200)});
     }
     let settings = BusSettings {
         max_request_bytes: 60_000,

@@ -3,7 +3,6 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use todo_dapr::client::{BulkEntry, FailedEntry, Invocation, Message};
 use todo_dapr::{Client, Error, Method, Secret, Settings, StatusCode};
@@ -21,8 +20,7 @@ fn message() -> Message {
 fn entry(id: &str) -> BulkEntry {
     BulkEntry {
         id: id.to_owned(),
-        event: RawValue::from_string(json!({"id": id}).to_string()).unwrap(),
-        content_type: "application/cloudevents+json",
+        payload: json!({"id": id}).to_string(),
         metadata: BTreeMap::from([("partitionKey", "ada".to_owned())]),
     }
 }
@@ -130,11 +128,14 @@ async fn a_bulk_that_fails_in_part_says_which() {
         }]
     );
     let asked = sidecar.only();
-    assert_eq!(asked.target, "/v1.0-alpha1/publish/bulk/pubsub/task-events");
+    assert_eq!(
+        asked.target,
+        "/v1.0-alpha1/publish/bulk/pubsub/task-events?metadata.rawPayload=true"
+    );
     assert_eq!(
         asked.json()[0],
         json!({
-            "entryId": "a", "event": {"id": "a"}, "contentType": "application/cloudevents+json",
+            "entryId": "a", "event": "{\"id\":\"a\"}", "contentType": "text/plain",
             "metadata": {"partitionKey": "ada"},
         })
     );

@@ -3,6 +3,7 @@
 mod alarms;
 mod backlog;
 mod catch_up;
+mod change_of_bus;
 mod checker;
 mod conversations;
 mod dead_letters;

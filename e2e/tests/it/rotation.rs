@@ -11,12 +11,14 @@ use reqwest::StatusCode;
 use serde_json::json;
 use sqlx::postgres::PgConnectOptions;
 use sqlx::{AssertSqlSafe, Connection, PgConnection};
-use todo_e2e::client::Client;
+use todo_e2e::client::{Client, HTTP};
 use todo_e2e::scene::{Scene, free_port};
+use todo_e2e::stack::{Options, Part, Role, Stack};
 use todo_e2e::{database, wait_for};
 use uuid::Uuid;
 
 use crate::processes::{Kept, SECRET, StandIn, page, readiness, start};
+use crate::spread_out::ONE_AT_A_TIME;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -290,5 +292,35 @@ async fn a_process_waits_for_its_secret_store_and_takes_what_changes_there() -> 
     })
     .await?;
     ensure!(worker.stop().await?.success(), "{}", worker.stderr());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_has_its_secret_from_the_store_of_a_real_sidecar() -> Result<()> {
+    let _turn = ONE_AT_A_TIME.lock().await;
+    let scene = Scene::new()?;
+    let options = Options::default().set_for(Role::Api, "TODO_TOKEN_SECRET_REF", "secrets/tokens/secret");
+    let stack = Stack::start(&scene, options).await?;
+    let ada = stack.client(&scene, "ada").await?;
+    ada.post("/tasks", &json!({"title": "Water the plants"})).await?;
+
+    // Both come back at once: the API waits for its sidecar, and the sidecar for the API's port.
+    for part in [Part::Service(Role::Api, 0), Part::Sidecar(Role::Api, 0)] {
+        stack.kill(part).await?;
+    }
+    stack.begin(Part::Service(Role::Api, 0))?;
+    wait_for("the API to live without its secret", PATIENCE, || async {
+        let page = HTTP.get(format!("{}/healthz", stack.api_base())).send().await;
+        Ok(page.is_ok_and(|page| page.status().is_success()).then_some(()))
+    })
+    .await?;
+    ensure!(
+        !stack.is_ready(Part::Service(Role::Api, 0)).await?,
+        "it is ready without its secret"
+    );
+    stack.begin(Part::Sidecar(Role::Api, 0))?;
+    stack.wait_until_ready().await?;
+    ensure!(ada.list("/tasks").await?.len() == 1, "the task is not there");
+    stack.stop().await?;
     Ok(())
 }

@@ -8,6 +8,9 @@
 //! the [`load`] writes at random through faults, and keeps a [`ledger`] of what was acknowledged → when all is quiet,
 //! [`check`] holds the database to the platform's promises, with the [`oracle`] for schedules, and the ledger holds the
 //! API to what it said.
+//!
+//! The platform that a test starts is one process, or a [`stack`]: each part a process of its own, over Dapr and Kafka,
+//! which [`tools`] finds or builds.
 
 pub mod bare;
 pub mod check;

@@ -1,6 +1,6 @@
 //! The whole platform spread out, as on a cluster, on one machine: every part a process of its own, on loopback.
 //!
-//! What lives here: which processes a stack has ([`part`]), the exact way each is started ([`site`]), and looking after
+//! What lives here: which processes a stack has (`part`), the exact way each is started (`site`), and looking after
 //! them: those that a test owns ([`Stack`]), and those that a developer leaves running ([`detached`]). What does not:
 //! what the sidecars load, which is in `dapr/components/`, and where the programs come from ([`crate::tools`]).
 //!
@@ -18,7 +18,7 @@
 //! # async fn test() -> anyhow::Result<()> {
 //! let scene = Scene::new()?;
 //! let stack = Stack::start(&scene, Options::default().copies(Role::Audit, 2)).await?;
-//! let alice = stack.client("alice").await?;
+//! let alice = stack.client(&scene, "alice").await?;
 //! stack.kill(Part::Service(Role::Audit, 1)).await?;      // it stays down
 //! stack.restart(Part::Service(Role::Audit, 1)).await?;   // until it is started again, and is ready
 //! stack.crash(Part::Kafka).await?;                       // it comes back by itself
@@ -32,7 +32,7 @@
 //! A part that ends by itself is started again, as a kubelet does: a sidecar whose Kafka is away ends and comes again
 //! until it is there. Every part keeps its ports for the life of the stack. Its log is `LOGS/PART.log`, in the scene's
 //! folder; `TODO_E2E_KEEP` keeps it. Nothing outlives the test: a stack that is dropped, also by a panic, kills what
-//! runs, and when the test's process itself is killed a shell that watches it does ([`leash`]).
+//! runs, and when the test's process itself is killed a shell that watches it does (`leash`).
 //!
 //! Linux only: what runs is looked up in `/proc`.
 

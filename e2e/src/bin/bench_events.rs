@@ -15,7 +15,7 @@ use jiff::Timestamp;
 use serde_json::json;
 use sqlx::{AssertSqlSafe, PgPool};
 use todo_e2e::bare::Bare;
-use todo_e2e::client::{Client, HTTP};
+use todo_e2e::client::{Client, HTTP, text};
 use todo_e2e::scene::{Scene, free_port};
 use todo_e2e::stack::{Options, Part, Role, Stack};
 use todo_e2e::{database, tools, wait_for};
@@ -31,6 +31,8 @@ const RATE_FOR: Duration = Duration::from_secs(20);
 /// How many events are sent as fast as it goes.
 const BURST: usize = 30_000;
 const CALLS: usize = 500;
+const MESSAGES: usize = 100;
+const READS: usize = 200;
 /// The events that one copy and two copies work off.
 const SHARED: i64 = 30_000;
 const FEW: i64 = 10_000;
@@ -45,7 +47,7 @@ struct Args {
     #[arg(long, default_value_t = 10)]
     outage_minutes: u64,
 
-    /// Measure only this: latency, burst, call, copies, backlog, outage
+    /// Measure only this: latency, burst, call, history, copies, backlog, outage
     #[arg(long, value_delimiter = ',')]
     only: Vec<String>,
 }
@@ -56,7 +58,10 @@ async fn main() -> Result<()> {
     let wanted = |name: &str| args.only.is_empty() || args.only.iter().any(|only| only == name);
     let scene = Scene::new()?;
     eprintln!("starting the platform");
-    let stack = Stack::start(&scene, Options::default().copies(Role::Audit, 2)).await?;
+    let options = Options::default()
+        .copies(Role::Audit, 2)
+        .set_for(Role::Api, "TODO_STATE_STORE", "statestore");
+    let stack = Stack::start(&scene, options).await?;
     for part in [Part::Service(Role::Audit, 1), Part::Sidecar(Role::Audit, 1)] {
         stack.end(part).await?;
     }
@@ -66,6 +71,9 @@ async fn main() -> Result<()> {
     }
     if wanted("call") {
         bench.call().await?;
+    }
+    if wanted("history") {
+        bench.history().await?;
     }
     if wanted("copies") {
         bench.copies().await?;
@@ -238,6 +246,31 @@ impl<'a> Bench<'a> {
         }
         let (with, without) = (percentile(&with, 95), percentile(&without, 95));
         figure("sidecar_adds_p95_ms", with - without);
+        Ok(())
+    }
+
+    /// A conversation's last hundred messages, read back from the sidecar's state store.
+    async fn history(&self) -> Result<()> {
+        eprintln!("a conversation of {MESSAGES} messages, read {READS} times");
+        let user = &self.users[0];
+        let begun = user.act("/conversations").await?;
+        let path = format!("/conversations/{}/messages", text(&begun, "id")?);
+        for number in 0..MESSAGES {
+            let content = format!("{number} {}", "word ".repeat(40));
+            user.post(&path, &json!({"role": "user", "content": content})).await?;
+        }
+        let mut took = vec![];
+        for _ in 0..READS {
+            let asked = Instant::now();
+            let history = user.get(&path).await?;
+            took.push(milliseconds(asked.elapsed()));
+            ensure!(
+                history["items"].as_array().map(Vec::len) == Some(MESSAGES) && history["degraded"] == json!(false),
+                "not the whole history, or not from the store"
+            );
+        }
+        figure("history_p50_ms", percentile(&took, 50));
+        figure("history_p95_ms", percentile(&took, 95));
         Ok(())
     }
 

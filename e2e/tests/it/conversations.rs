@@ -16,8 +16,6 @@ use tokio::sync::MutexGuard;
 use crate::spread_out::ONE_AT_A_TIME;
 
 const PATIENCE: Duration = Duration::from_mins(1);
-/// Reads of a whole history must be faster than this, at the 95th percentile.
-const FAST: Duration = Duration::from_millis(50);
 
 /// The API with this state store, and nothing else that works.
 struct Trial {
@@ -176,26 +174,6 @@ impl Trial {
         ensure!(deleted.status() == 204, "{}", deleted.status());
         Ok(())
     }
-
-    /// Reads a history of 100 messages 200 times, and says how long that took.
-    async fn reads_are_fast(&self, store: &str) -> Result<()> {
-        let path = self.begin().await?;
-        for number in 0..100 {
-            self.say(&path, &format!("{number} {}", "word ".repeat(40))).await?;
-        }
-        let mut took = Vec::with_capacity(200);
-        for _ in 0..200 {
-            let began = Instant::now();
-            let history = self.alice.get(&path).await?;
-            took.push(began.elapsed());
-            ensure!(history["items"].as_array().map(Vec::len) == Some(100) && history["degraded"] == json!(false));
-        }
-        took.sort_unstable();
-        let (median, p95) = (took[100], took[190]);
-        println!("{store}: 100 messages read back in {median:?}, p95 {p95:?}, limit {FAST:?}");
-        ensure!(p95 < FAST, "p95 is {p95:?}");
-        Ok(())
-    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -204,7 +182,6 @@ async fn conversations_are_kept_in_postgresql_through_the_sidecar() -> Result<()
     trial.keeps_conversations().await?;
     let kept: i64 = trial.number("SELECT count(*) FROM todo_dapr_state").await?;
     ensure!(kept > 0, "they are somewhere else");
-    trial.reads_are_fast("postgresql").await?;
     trial.the_database_stands_in_for(Part::Sidecar(Role::Api, 0)).await?;
     trial.stop().await
 }
@@ -213,7 +190,6 @@ async fn conversations_are_kept_in_postgresql_through_the_sidecar() -> Result<()
 async fn conversations_are_kept_in_redis_through_the_sidecar() -> Result<()> {
     let trial = Trial::start("statestore-redis").await?;
     trial.keeps_conversations().await?;
-    trial.reads_are_fast("redis").await?;
     trial.the_database_stands_in_for(Part::Sidecar(Role::Api, 0)).await?;
     trial.nothing_is_lost_while_it_is_frozen(Part::Redis).await?;
     trial.what_was_said_meanwhile_outlives_its_memory(Part::Redis).await?;

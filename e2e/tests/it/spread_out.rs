@@ -93,14 +93,13 @@ impl Trial {
 
     /// What the parts said last, for a failure.
     fn logs(&self) -> String {
-        let mut said = String::new();
-        for part in self.stack.parts() {
+        let parts = self.stack.parts().into_iter();
+        let said = parts.map(|part| {
             let log = self.stack.log(part);
             let lines: Vec<&str> = log.lines().collect();
-            let last = lines[lines.len().saturating_sub(5)..].join("\n");
-            said.push_str(&format!("== {part}\n{last}\n"));
-        }
-        said
+            format!("== {part}\n{}\n", lines[lines.len().saturating_sub(5)..].join("\n"))
+        });
+        said.collect()
     }
 
     async fn stop(self) -> Result<()> {

@@ -17,6 +17,7 @@ const DEAD_PATH: &str = "/dead";
 
 /// What a test has at hand.
 pub(crate) struct Broker {
+    kafka: String,
     retries: bool,
     delivery: Delivery,
     pub(crate) daprd: Daprd,
@@ -32,6 +33,16 @@ impl Broker {
         retries: bool,
         answer: impl Fn(&Called) -> (u16, Value) + Send + Sync + 'static,
     ) -> Self {
+        Self::at(&kafka().await.address, delivery, retries, answer).await
+    }
+
+    /// The same on a Kafka of the test's own.
+    pub(crate) async fn at(
+        kafka: &str,
+        delivery: Delivery,
+        retries: bool,
+        answer: impl Fn(&Called) -> (u16, Value) + Send + Sync + 'static,
+    ) -> Self {
         let app = App::answering(move |called| match called.path.as_str() {
             DEAD_PATH => (200, Value::Null),
             _ => answer(called),
@@ -39,8 +50,9 @@ impl Broker {
         .await;
         let topic = format!("t-{}", unique());
         let app_id = format!("broker-{}", unique());
-        let daprd = sidecar(&app_id, &topic, app.port, delivery, retries).await;
+        let daprd = sidecar(kafka, &app_id, &topic, app.port, delivery, retries).await;
         Self {
+            kafka: kafka.to_owned(),
             retries,
             delivery,
             daprd,
@@ -52,7 +64,15 @@ impl Broker {
     /// Another sidecar of the same app: it takes over some of the partitions.
     pub(crate) async fn copy(&self) -> Daprd {
         let app_id = &self.daprd.app_id;
-        sidecar(app_id, &self.topic, self.app.port, self.delivery, self.retries).await
+        sidecar(
+            &self.kafka,
+            app_id,
+            &self.topic,
+            self.app.port,
+            self.delivery,
+            self.retries,
+        )
+        .await
     }
 
     /// Publishes events in one request.
@@ -128,10 +148,9 @@ impl Broker {
     }
 }
 
-async fn sidecar(app_id: &str, topic: &str, port: u16, delivery: Delivery, retries: bool) -> Daprd {
+async fn sidecar(kafka: &str, app_id: &str, topic: &str, port: u16, delivery: Delivery, retries: bool) -> Daprd {
     let dead_topic = format!("{topic}-dead");
-    let mut options = options(app_id)
-        .await
+    let mut options = options_at(kafka, app_id)
         .resource(subscription(topic, PATH, delivery, &dead_topic))
         .resource(raw_subscription(&dead_topic, DEAD_PATH))
         .app(port);
@@ -143,9 +162,13 @@ async fn sidecar(app_id: &str, topic: &str, port: u16, delivery: Delivery, retri
 
 /// A sidecar with Kafka.
 pub(crate) async fn options(app_id: &str) -> Options {
+    options_at(&kafka().await.address, app_id)
+}
+
+fn options_at(kafka: &str, app_id: &str) -> Options {
     Options::named(app_id)
         .resource(PUBSUB)
-        .variable("TODO_KAFKA_BROKERS", &kafka().await.address)
+        .variable("TODO_KAFKA_BROKERS", kafka)
 }
 
 /// The ids of a delivery, single or bulk; the text where there is none.

@@ -2,10 +2,13 @@
 
 use serde_json::{Value, json};
 use todo_dapr::client::Message;
-use todo_events::Event;
+use todo_dapr::{BusSettings, DaprBus};
+use todo_events::{Bus as _, Event};
 
+use crate::app::until;
 use crate::broker::{Broker, entry, event, ids, statuses};
 use crate::resources::Delivery::{Bulk, Single};
+use crate::stack::Kafka;
 
 async fn broker() -> Broker {
     Broker::new(Bulk, true, |called| statuses(called, |_| "SUCCESS")).await
@@ -113,4 +116,35 @@ async fn a_single_message_keeps_its_envelope_too() {
         assert_eq!(&came.body[name], value, "{name}");
     }
     assert_eq!(came.header("__key"), Some("ada & co"));
+}
+
+#[tokio::test]
+async fn kafka_may_go_and_come_back_and_no_sidecar_has_to_be_started_again() {
+    let kafka = Kafka::new();
+    let running = kafka.start().await;
+    let broker = Broker::at(&kafka.address, Bulk, true, |called| statuses(called, |_| "SUCCESS")).await;
+    let bus = DaprBus::new(broker.daprd.client.clone(), BusSettings::of("pubsub"));
+    let [before, during] = [event("ada"), event("ada")];
+    bus.publish(std::slice::from_ref(&before)).await.unwrap();
+    broker.publish(std::slice::from_ref(&before)).await;
+    broker.until(1).await;
+
+    drop(running);
+    let error = bus.publish(std::slice::from_ref(&during)).await.unwrap_err();
+    assert!(error.to_string().contains(&during.id.to_string()), "{error}");
+    // All failed, and still an answer that names each.
+    let failed = broker.try_publish(&broker.topic, vec![entry(&during)]).await.unwrap();
+    assert_eq!(failed.len(), 1);
+
+    let _running = kafka.start().await;
+    until("publishing", async || {
+        bus.publish(std::slice::from_ref(&during)).await.is_ok()
+    })
+    .await;
+    broker.publish(std::slice::from_ref(&during)).await;
+    until("delivery", async || {
+        broker.ids().concat().contains(&during.id.to_string())
+    })
+    .await;
+    assert!(broker.dead().is_empty());
 }

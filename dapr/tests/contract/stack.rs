@@ -22,11 +22,28 @@ pub(crate) async fn kafka() -> &'static Shared {
 }
 
 async fn start_kafka() -> Shared {
-    let folder = folder();
-    let [port, controller] = free_ports();
-    let properties = folder.join("server.properties");
-    let settings = format!(
-        "process.roles=broker,controller
+    let kafka = Kafka::new();
+    Shared {
+        address: kafka.address.clone(),
+        _process: kafka.start().await,
+    }
+}
+
+/// A broker that keeps what it has while it does not run.
+#[derive(Debug)]
+pub(crate) struct Kafka {
+    /// Where it listens: `127.0.0.1:PORT`.
+    pub(crate) address: String,
+    port: u16,
+    folder: PathBuf,
+}
+
+impl Kafka {
+    pub(crate) fn new() -> Self {
+        let folder = folder();
+        let [port, controller] = free_ports();
+        let settings = format!(
+            "process.roles=broker,controller
 node.id=1
 controller.quorum.bootstrap.servers=127.0.0.1:{controller}
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller}
@@ -44,22 +61,29 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 ",
-        logs = folder.join("logs").display(),
-    );
-    std::fs::write(&properties, settings).unwrap();
-    let formatted = java("kafka.tools.StorageTool")
-        .args(["format", "--standalone", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c"])
-        .arg(&properties)
-        .output()
-        .unwrap();
-    assert!(formatted.status.success(), "{formatted:?}");
-    let mut broker = java("kafka.Kafka");
-    broker.arg(&properties);
-    let process = Process::start(&broker, &folder.join("kafka.log"));
-    process.until("Kafka", || listens(port)).await;
-    Shared {
-        address: format!("127.0.0.1:{port}"),
-        _process: process,
+            logs = folder.join("logs").display(),
+        );
+        std::fs::write(folder.join("server.properties"), settings).unwrap();
+        let formatted = java("kafka.tools.StorageTool")
+            .args(["format", "--standalone", "-t", "MkU3OEVBNTcwNTJENDM2Qg", "-c"])
+            .arg(folder.join("server.properties"))
+            .output()
+            .unwrap();
+        assert!(formatted.status.success(), "{formatted:?}");
+        Self {
+            address: format!("127.0.0.1:{port}"),
+            port,
+            folder,
+        }
+    }
+
+    /// Returns when it takes connections.
+    pub(crate) async fn start(&self) -> Process {
+        let mut broker = java("kafka.Kafka");
+        broker.arg(self.folder.join("server.properties"));
+        let process = Process::start(&broker, &self.folder.join("kafka.log"));
+        process.until("Kafka", async || listens(self.port).await).await;
+        process
     }
 }
 

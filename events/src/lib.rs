@@ -13,9 +13,9 @@
 //! 5. What a consumer cannot apply goes to the [`dead_letters`], with all that follows it for its task.
 //! 6. The relay moves its cursor once every consumer has settled every event of the batch.
 //!
-//! Beside that path: [`trace`] follows one task through all of it, [`replay`] rebuilds what a consumer
-//! derived, [`partitions`] makes and drops days of the tables, and [`outbox::rebase_after_restore`] puts it
-//! right after a dump was loaded into another server.
+//! Beside that path: [`trace`] follows one task through all of it, [`cursors`] are the places that relays
+//! keep, [`replay`] rebuilds what a consumer derived, [`partitions`] makes and drops days of the tables, and
+//! [`outbox::rebase_after_restore`] puts it right after a dump was loaded into another server.
 
 pub mod backoff;
 pub mod bus;

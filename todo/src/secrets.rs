@@ -5,13 +5,13 @@
 //! then the one that it has stays. Nothing of a secret gets into a log or an error.
 
 use std::fmt;
+use std::io::Read as _;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::time::Duration;
 
 use anyhow::Result;
 use todo_dapr::{Client, Secret};
-use tokio::io::AsyncReadExt as _;
 use tokio_util::sync::CancellationToken;
 
 use crate::failure::Refused;
@@ -205,13 +205,17 @@ impl Source {
 /// A file's content without the line end that editors leave. The error does not show the path: it may be a secret that
 /// was given for one.
 async fn read_file(path: &Path) -> Result<Secret, String> {
+    let path = path.to_owned();
+    let reading = tokio::task::spawn_blocking(move || read_now(&path));
+    reading.await.map_err(|error| error.to_string())?
+}
+
+/// The same, for a command that does nothing else meanwhile.
+pub(crate) fn read_now(path: &Path) -> Result<Secret, String> {
     let failed = |error: std::io::Error| format!("the file cannot be read: {error}");
-    let file = tokio::fs::File::open(path).await.map_err(failed)?;
+    let file = std::fs::File::open(path).map_err(failed)?;
     let mut content = Vec::new();
-    file.take(MAX_BYTES + 1)
-        .read_to_end(&mut content)
-        .await
-        .map_err(failed)?;
+    file.take(MAX_BYTES + 1).read_to_end(&mut content).map_err(failed)?;
     if content.len() as u64 > MAX_BYTES {
         return Err(format!("the file is longer than {MAX_BYTES} bytes"));
     }
@@ -258,16 +262,16 @@ mod tests {
         }
     }
 
-    #[tokio::test]
-    async fn a_file_is_read_without_its_last_line_end_and_refused_when_it_is_no_secret() {
+    #[test]
+    fn a_file_is_read_without_its_last_line_end_and_refused_when_it_is_no_secret() {
         let folder = tempfile::tempdir().unwrap();
         let path = folder.path().join("secret");
-        tokio::fs::write(&path, "hunter2\n").await.unwrap();
-        assert_eq!(read_file(&path).await.unwrap().expose(), "hunter2");
-        tokio::fs::write(&path, [0xff, 0xfe]).await.unwrap();
-        assert_eq!(read_file(&path).await.unwrap_err(), "the file is not text");
-        tokio::fs::write(&path, vec![b'x'; 64 * 1024 + 1]).await.unwrap();
-        assert!(read_file(&path).await.unwrap_err().contains("longer"));
-        assert!(read_file(&folder.path().join("nowhere")).await.is_err());
+        std::fs::write(&path, "hunter2\n").unwrap();
+        assert_eq!(read_now(&path).unwrap().expose(), "hunter2");
+        std::fs::write(&path, [0xff, 0xfe]).unwrap();
+        assert_eq!(read_now(&path).unwrap_err(), "the file is not text");
+        std::fs::write(&path, vec![b'x'; 64 * 1024 + 1]).unwrap();
+        assert!(read_now(&path).unwrap_err().contains("longer"));
+        assert!(read_now(&folder.path().join("nowhere")).is_err());
     }
 }

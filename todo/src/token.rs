@@ -10,7 +10,7 @@ use todo_tasks::UserId;
 
 use crate::failure::Refused;
 use crate::settings::SettingsArgs;
-use crate::{postgres, secret};
+use crate::{postgres, secret, secrets};
 
 /// Print a token with which a user may call the API
 #[derive(Args, Debug)]
@@ -30,6 +30,16 @@ pub(crate) struct TokenCommand {
     #[arg(long, env = "TODO_TOKEN_SECRET", hide_env_values = true)]
     secret: Option<String>,
 
+    /// A file that the secret is in
+    #[arg(
+        long,
+        env = "TODO_TOKEN_SECRET_FILE",
+        value_name = "FILE",
+        hide_env_values = true,
+        conflicts_with = "secret"
+    )]
+    secret_file: Option<PathBuf>,
+
     /// The data folder of `todo up` [default: that of the platform `home`]
     #[arg(long, value_name = "DIR")]
     data_dir: Option<PathBuf>,
@@ -38,10 +48,15 @@ pub(crate) struct TokenCommand {
 /// Prints the token.
 pub(crate) fn run(command: &TokenCommand) -> Result<()> {
     let user = UserId::parse(command.user.as_str()).map_err(|invalid| Refused::because(format_args!("--{invalid}")))?;
-    let secret = match (&command.secret, &command.data_dir) {
-        (Some(secret), _) => secret.clone().into_bytes(),
-        (None, Some(data_dir)) => kept(data_dir)?,
-        (None, None) => kept(&postgres::default_data_dir("home")?)?,
+    let secret = match (&command.secret, &command.secret_file, &command.data_dir) {
+        (Some(secret), ..) => secret.clone().into_bytes(),
+        (None, Some(file), _) => secrets::read_now(file)
+            .map_err(|error| Refused::because(format_args!("TODO_TOKEN_SECRET_FILE: {error}")))?
+            .expose()
+            .as_bytes()
+            .to_vec(),
+        (None, None, Some(data_dir)) => kept(data_dir)?,
+        (None, None, None) => kept(&postgres::default_data_dir("home")?)?,
     };
     let ttl = Duration::from_secs(command.ttl.seconds());
     println!(

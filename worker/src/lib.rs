@@ -7,7 +7,9 @@
 //!
 //! How data walks through: a clock sleeps until the database says that something is due, or somebody wakes it, and
 //! calls one function of `todo-tasks` in a transaction. A relay reads the outbox for each consumer of this process,
-//! and the consumer calls one function of `todo-tasks` in the transaction of its inbox row.
+//! and the consumer calls one function of `todo-tasks` in the transaction of its inbox row. With a broker
+//! ([`Carrier::Broker`]) a relay reads it once for all of them, and whoever starts the process hands the consumer what
+//! the broker delivers.
 
 use std::collections::BTreeSet;
 use std::fmt;
@@ -37,7 +39,7 @@ pub use reminders::Pace;
 /// A part of the work that can be switched on or off.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Role {
-    /// Hands events from the outbox to the consumers of this process.
+    /// Hands events from the outbox to the consumers of this process, or to a broker.
     Relay,
     /// Makes the tasks of schedules, and the next task of one that repeats.
     Recurring,

@@ -221,10 +221,10 @@ async fn a_new_token_secret_is_taken_at_once_and_the_former_for_a_while() -> Res
     let environment = environment.each_ref().map(|(name, value)| (*name, value.as_str()));
     let mut api = start(&scene, "api", &["api"], &environment)?;
     api.line_with("is ready", PATIENCE).await?;
-    let (old, new) = (
-        client(&scene, address, SECRET).await?,
-        client(&scene, address, NEW).await?,
-    );
+    let by_file = ["token", "--user", "ada", "--secret-file", &file.display().to_string()];
+    let token = scene.run_well(by_file).await?;
+    let old = Client::new(&format!("http://{address}"), token.trim())?;
+    let new = client(&scene, address, NEW).await?;
     ensure!(
         old.status_of("/tasks").await? == StatusCode::OK,
         "the secret is not taken"

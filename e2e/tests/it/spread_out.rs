@@ -26,6 +26,7 @@ const CLIENTS: u64 = 6;
 const QUIET: Duration = Duration::from_mins(3);
 const CONSUMERS: [&str; 2] = ["audit", "recurring"];
 
+/// Held by a test for as long as it has a stack: two at once starve each other, and may take the same ports.
 pub(crate) static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
 
 /// A stack under load.

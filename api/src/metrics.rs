@@ -14,9 +14,6 @@ use metrics_exporter_prometheus::{Matcher, PrometheusBuilder, PrometheusHandle};
 use crate::error::Error;
 use crate::state::Shared;
 
-const REQUESTS: &str = "http_requests_total";
-const DURATION: &str = "http_request_duration_seconds";
-
 /// The upper bounds of the durations' buckets, in seconds: 1 ms to 10 s.
 const BUCKETS: [f64; 13] = [
     0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0,
@@ -48,8 +45,16 @@ pub fn install() -> Result<PrometheusHandle, Error> {
     let handle = builder
         .and_then(PrometheusBuilder::install_recorder)
         .map_err(|error| Error::Config(format!("cannot install the metrics' recorder: {error}")))?;
-    describe_counter!(REQUESTS, Unit::Count, "Requests answered, by method, route and status.");
-    describe_histogram!(DURATION, Unit::Seconds, "From a request's head to its answer's.");
+    describe_counter!(
+        "http_requests_total",
+        Unit::Count,
+        "Requests answered, by method, route and status."
+    );
+    describe_histogram!(
+        "http_request_duration_seconds",
+        Unit::Seconds,
+        "From a request's head to its answer's."
+    );
     let upkeep = handle.clone();
     tokio::spawn(async move {
         let mut interval = tokio::time::interval(UPKEEP_INTERVAL);
@@ -66,8 +71,9 @@ pub(crate) fn record(method: &Method, route: Option<&MatchedPath>, status: Statu
     let method = known_method(method);
     let route = route.map_or("unmatched", MatchedPath::as_str).to_owned();
     let status = status.as_str().to_owned();
-    histogram!(DURATION, "method" => method, "route" => route.clone()).record(duration.as_secs_f64());
-    counter!(REQUESTS, "method" => method, "route" => route, "status" => status).increment(1);
+    histogram!("http_request_duration_seconds", "method" => method, "route" => route.clone())
+        .record(duration.as_secs_f64());
+    counter!("http_requests_total", "method" => method, "route" => route, "status" => status).increment(1);
 }
 
 /// Methods are the caller's words, and so would be labels without end.

@@ -4,7 +4,10 @@ use std::future::Future;
 use std::time::Duration;
 
 use todo_events::waker::Wakeups;
+use todo_events::{Trace, traced};
 use tokio_util::sync::CancellationToken;
+use tracing::Instrument as _;
+use tracing::field::{Empty, display};
 
 use crate::LONGEST_SLEEP;
 
@@ -32,20 +35,33 @@ pub(crate) async fn run<F>(
 {
     let mut failures: u32 = 0;
     while !shutdown.is_cancelled() {
-        let outcome = pass().await;
+        let span = traced!(
+            Trace::begin(),
+            "clock pass",
+            kind = "internal",
+            role,
+            idle = Empty,
+            error = Empty
+        );
+        let outcome = pass().instrument(span.clone()).await;
         let pause = match outcome {
             Ok(Next::After(pause)) => pause,
-            Ok(Next::Idle(until)) => until.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP),
+            Ok(Next::Idle(until)) => {
+                span.record("idle", true);
+                until.unwrap_or(LONGEST_SLEEP).min(LONGEST_SLEEP)
+            }
             Err(ref error) => {
                 let pause = FIRST_PAUSE.saturating_mul(1 << failures.min(6)).min(LONGEST_PAUSE);
                 failures += 1;
-                tracing::warn!(role, %error, failures, "pass failed, trying again");
+                span.record("error", display(error));
+                span.in_scope(|| tracing::warn!(role, %error, failures, "pass failed, trying again"));
                 pause
             }
         };
         if outcome.is_ok() {
             failures = 0;
         }
+        drop(span);
         let may_be_woken = matches!(outcome, Ok(Next::Idle(_)));
         tokio::select! {
             () = shutdown.cancelled() => {}

@@ -154,6 +154,10 @@ pub async fn run(pool: PgPool, waker: Waker, settings: Settings, shutdown: Cance
         running.spawn(async move { waker.run(pool, shutdown).await });
     }
     running.spawn(housekeeping::run(pool.clone(), shutdown.clone()));
+    metrics::describe_gauge!("todo_role_running", "1 for each role that this process runs.");
+    for role in &settings.roles {
+        metrics::gauge!("todo_role_running", "role" => role.as_str()).set(1);
+    }
     if settings.roles.contains(&Role::Relay) {
         match &settings.carrier {
             Carrier::Local => {

@@ -50,11 +50,6 @@ pub struct Client {
 impl Client {
     /// A client with these settings. Connects at the first call.
     pub fn new(settings: Settings) -> Result<Self, Error> {
-        metrics::describe_histogram!(
-            "todo_dapr_call_seconds",
-            metrics::Unit::Seconds,
-            "Duration of calls to the sidecar, each attempt for itself, by what came of it."
-        );
         let mut headers = HeaderMap::new();
         if let Some(token) = &settings.token {
             let mut value = HeaderValue::from_str(token.expose()).map_err(|_| Error::Setting {
@@ -85,6 +80,16 @@ impl Client {
             traceparent: None,
             alpha_jobs: Arc::default(),
         })
+    }
+
+    /// Describes what clients measure to the recorder that is installed by then. Not part of [`Client::new`]: a client
+    /// is needed for secrets, before there is one.
+    pub fn describe_metrics() {
+        metrics::describe_histogram!(
+            "todo_dapr_call_seconds",
+            metrics::Unit::Seconds,
+            "Duration of calls to the sidecar, each attempt for itself, by what came of it."
+        );
     }
 
     /// The same client for the calls of one trace (W3C `traceparent`). A value that no header can carry is

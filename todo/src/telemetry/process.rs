@@ -34,6 +34,7 @@ async fn measure(pool: PgPool, shutdown: CancellationToken) {
         "todo_trace_spans_total",
         "Spans that were handed to the collector, by whether it took them."
     );
+    todo_dapr::Client::describe_metrics();
     todo_events::describe_metrics();
     gauge!("todo_build_info", "version" => env!("CARGO_PKG_VERSION")).set(1);
     gauge!("todo_database_connections_max").set(pool.options().get_max_connections());

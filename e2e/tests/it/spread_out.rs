@@ -10,7 +10,7 @@ use rand::seq::{IndexedRandom, SliceRandom};
 use rand::{RngExt, SeedableRng};
 use serde_json::{Value, json};
 use sqlx::PgPool;
-use todo_e2e::client::{Client, HTTP, text};
+use todo_e2e::client::{HTTP, text};
 use todo_e2e::ledger::Held;
 use todo_e2e::load::{self, Load};
 use todo_e2e::scene::Scene;
@@ -423,52 +423,4 @@ async fn dead_letters(stack: &Stack, consumer: &str, expected: usize) -> Result<
         .filter(|line| line.starts_with('{'))
         .map(|line| serde_json::from_str(line).context("a dead letter is no JSON"))
         .collect()
-}
-
-#[tokio::test(flavor = "multi_thread")]
-async fn a_platform_moves_from_one_process_to_many_and_back() -> Result<()> {
-    let _turn = ONE_AT_A_TIME.lock().await;
-    let scene = Scene::new()?;
-    let stack = Stack::start(&scene, Options::default()).await?;
-    let alice = stack.client(&scene, "alice").await?;
-    let pool = database::open(&stack.database_url()?).await?;
-    let workers: Vec<Part> = stack
-        .parts()
-        .into_iter()
-        .filter(|part| part.is_service() && !matches!(part, Part::Service(Role::Api, _)))
-        .collect();
-    change_tasks(&alice, "spread out").await?;
-    check::wait_until_quiet(&pool, QUIET).await?;
-
-    for part in &workers {
-        stack.end(*part).await?;
-    }
-    change_tasks(&alice, "between").await?;
-    let url = stack.database_url()?;
-    let mut alone = scene.start("alone", ["worker", "--listen", "127.0.0.1:0", "--database-url", &url])?;
-    change_tasks(&alice, "in one process").await?;
-    check::wait_until_quiet(&pool, QUIET).await?;
-    check::promises(&pool).await?;
-
-    // As in a rollout: the old kind still runs when the new one begins.
-    for part in &workers {
-        stack.restart(*part).await?;
-    }
-    change_tasks(&alice, "both kinds").await?;
-    check::wait_until_quiet(&pool, QUIET).await?;
-    ensure!(alone.stop().await?.success(), "the stop");
-    change_tasks(&alice, "spread out again").await?;
-    check::wait_until_quiet(&pool, QUIET).await?;
-    check::promises(&pool).await?;
-    stack.stop().await?;
-    Ok(())
-}
-
-async fn change_tasks(user: &Client, title: &str) -> Result<()> {
-    for number in 0..20 {
-        let body = json!({"title": format!("{title} {number}"), "due": {"local": "2030-01-31"}, "recurrence": {"every": "1d"}});
-        let task = user.post("/tasks", &body).await?;
-        user.act(&format!("/tasks/{}/complete", text(&task, "id")?)).await?;
-    }
-    Ok(())
 }

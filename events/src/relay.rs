@@ -232,13 +232,11 @@ impl Relay {
     fn follow(&self, events: &mut [Event], pass: Trace) -> Vec<Span> {
         let mut spans = vec![];
         for event in events {
-            let Some(cause) = event.traceparent.as_deref().and_then(Trace::parse) else {
-                continue;
-            };
-            if !cause.is_recorded() {
+            // What time brought about and no request did begins its trace here.
+            let trace = Trace::under(event.traceparent.as_deref());
+            if !trace.is_recorded() {
                 continue;
             }
-            let trace = cause.child();
             event.traceparent = Some(trace.traceparent());
             spans.push(traced!(
                 trace,

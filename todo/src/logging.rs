@@ -65,7 +65,7 @@ where
         LogFormat::Json => lines.fmt_fields(Nothing).event_format(JsonLines).boxed(),
     };
     tracing_subscriber::registry()
-        .with(AndTraces(filter))
+        .with(AndTraces::new(filter))
         .with(spans)
         .with(lines)
 }
@@ -76,7 +76,21 @@ where
 /// One filter before all layers, and not one for each: those keep what they decided about a callsite until the next
 /// span or event of the thread, and so swallow a span when somebody only asks whether an event would be logged, as sqlx
 /// does.
-struct AndTraces(EnvFilter);
+struct AndTraces {
+    filter: EnvFilter,
+    /// Whether it says other things within some spans (`[span]=debug`), and so must be told of all of them: it takes a
+    /// lock each time that one is entered or left, and a request is for each of its polls.
+    looks_at_spans: bool,
+}
+
+impl AndTraces {
+    fn new(filter: EnvFilter) -> Self {
+        Self {
+            looks_at_spans: filter.to_string().contains('['),
+            filter,
+        }
+    }
+}
 
 fn carries_a_trace(metadata: &Metadata<'_>) -> bool {
     metadata.is_span() && metadata.fields().field("trace_id").is_some()
@@ -84,39 +98,51 @@ fn carries_a_trace(metadata: &Metadata<'_>) -> bool {
 
 impl<S: Subscriber> Layer<S> for AndTraces {
     fn register_callsite(&self, metadata: &'static Metadata<'static>) -> Interest {
+        // Asked in any case: it notes which spans it looks at.
+        let interest = Layer::<S>::register_callsite(&self.filter, metadata);
         if carries_a_trace(metadata) {
             Interest::always()
         } else {
-            Layer::<S>::register_callsite(&self.0, metadata)
+            interest
         }
     }
 
     fn enabled(&self, metadata: &Metadata<'_>, context: Context<'_, S>) -> bool {
-        carries_a_trace(metadata) || self.0.enabled(metadata, context)
+        carries_a_trace(metadata) || self.filter.enabled(metadata, context)
     }
 
     fn max_level_hint(&self) -> Option<LevelFilter> {
-        Layer::<S>::max_level_hint(&self.0).map(|hint| hint.max(LevelFilter::INFO))
+        Layer::<S>::max_level_hint(&self.filter).map(|hint| hint.max(LevelFilter::INFO))
     }
 
     fn on_new_span(&self, attributes: &Attributes<'_>, id: &Id, context: Context<'_, S>) {
-        self.0.on_new_span(attributes, id, context);
+        if self.looks_at_spans {
+            self.filter.on_new_span(attributes, id, context);
+        }
     }
 
     fn on_record(&self, id: &Id, values: &Record<'_>, context: Context<'_, S>) {
-        self.0.on_record(id, values, context);
+        if self.looks_at_spans {
+            self.filter.on_record(id, values, context);
+        }
     }
 
     fn on_enter(&self, id: &Id, context: Context<'_, S>) {
-        self.0.on_enter(id, context);
+        if self.looks_at_spans {
+            self.filter.on_enter(id, context);
+        }
     }
 
     fn on_exit(&self, id: &Id, context: Context<'_, S>) {
-        self.0.on_exit(id, context);
+        if self.looks_at_spans {
+            self.filter.on_exit(id, context);
+        }
     }
 
     fn on_close(&self, id: Id, context: Context<'_, S>) {
-        self.0.on_close(id, context);
+        if self.looks_at_spans {
+            self.filter.on_close(id, context);
+        }
     }
 }
 
@@ -306,6 +332,16 @@ mod tests {
             "trace_id": "4bf92f3577b34da6a3ce929d0e0e4736",
         });
         assert_eq!(inside, expected);
+    }
+
+    #[test]
+    fn a_filter_may_still_go_by_spans() {
+        let lines = written(LogFormat::Text, "warn,[request]=debug", || {
+            tracing::debug!("outside");
+            request().in_scope(|| tracing::debug!("inside"));
+        });
+        assert_eq!(lines.lines().count(), 1, "{lines}");
+        assert!(lines.contains("inside"), "{lines}");
     }
 
     #[test]

@@ -121,7 +121,15 @@ async fn a_caller_decides_about_its_trace_and_a_ratio_about_those_that_begin_her
     let mut up = scene.up("all", &url, &["--otlp-endpoint", &collector.endpoint]).await?;
     let alice = scene.client(&up.base, "alice").await?;
     complete_a_repeating_task(&alice, &format!("00-{TRACE}-{CALLER}-00")).await?;
-    let own = alice.post("/tasks", &json!({"title": "mine"})).await?;
+    let soon = (jiff::Timestamp::now() + Duration::from_secs(1)).to_string();
+    let reminder = json!({"at": {"at": soon, "time_zone": "Europe/Berlin"}});
+    let own = json!({"title": "mine", "reminders": [reminder]});
+    let own = alice.post("/tasks", &own).await?;
+    wait_for("the reminder", Duration::from_secs(20), || async {
+        let history = alice.list(&format!("/tasks/{}/history", text(&own, "id")?)).await?;
+        Ok((history.len() >= 2).then_some(()))
+    })
+    .await?;
     alice.get(&format!("/tasks/{}", text(&own, "id")?)).await?;
     // Probes are no part of anything.
     for _ in 0..20 {
@@ -132,9 +140,18 @@ async fn a_caller_decides_about_its_trace_and_a_ratio_about_those_that_begin_her
     assert_eq!(collector.trace(TRACE).len(), 0, "its caller does not record it");
     let mut requests: Vec<_> = collector.spans();
     requests.retain(|span| span.kind == SpanKind::Server);
+    requests.retain(|span| !span.name.contains("/history"));
     let names: Vec<_> = requests.iter().map(|span| span.name.as_str()).collect();
     assert_eq!(names, ["POST /api/v1/tasks", "GET /api/v1/tasks/{id}"]);
     assert!(requests.iter().all(|span| span.parent.is_empty()));
+    // What no request but time brought about is a trace of its own.
+    let spans = collector.spans();
+    let reminder = spans
+        .iter()
+        .find(|span| span.name == "publish" && span.has("todo.event.type", "reminder") && span.has("cursor", "audit"))
+        .context("the reminder")?;
+    assert_eq!(reminder.parent, "");
+    assert!(below(&spans, &reminder.id, "process", ("consumer", "audit")).is_some());
 
     let none = Collector::start().await?;
     let settings = [

@@ -8,6 +8,7 @@ use metrics_exporter_prometheus::{PrometheusBuilder, PrometheusHandle};
 use todo_events::relay::Settings;
 use todo_events::{Relay, Waker};
 use tokio_util::sync::CancellationToken;
+use uuid::Uuid;
 
 use crate::support::{Fault, Recorder, commit, database, history, local_bus};
 
@@ -97,4 +98,40 @@ async fn a_backlog_shows_while_its_consumer_is_stuck_and_its_delay_when_it_is_no
     assert!(value(&metrics, r#"todo_consumer_event_delay_seconds_sum{consumer="stuck"}"#) > 30.0 * 0.3);
     shutdown.cancel();
     running.await.unwrap();
+}
+
+#[tokio::test]
+async fn a_deep_backlog_is_told_by_its_numbers() {
+    let recorder = PrometheusBuilder::new().build_recorder();
+    let metrics = recorder.handle();
+    let _guard = metrics::set_default_local_recorder(&recorder);
+    let db = database().await;
+    let consumer = Recorder::new("deep");
+    sqlx::query(
+        "INSERT INTO outbox (id, event_type, subject, user_id, version, actor, data)
+         SELECT gen_random_uuid(), 'created', gen_random_uuid(), 'ada', 1, 'ada', '{}'
+         FROM generate_series(1, 12345)",
+    )
+    .execute(&db.pool)
+    .await
+    .unwrap();
+    // Every event fails for now, so that all of them stay.
+    let first: Uuid = sqlx::query_scalar("SELECT id FROM outbox ORDER BY xid, seq LIMIT 1")
+        .fetch_one(&db.pool)
+        .await
+        .unwrap();
+    consumer.fail_on(first, Fault::Transient, u32::MAX);
+    let relay = Relay::new(
+        db.pool.clone(),
+        "deep",
+        local_bus(&db.pool, &consumer),
+        Waker::new(),
+        Settings::default(),
+    );
+    let running = tokio::spawn(async move { relay.run(CancellationToken::new()).await });
+    until_it_is(&metrics, r#"todo_outbox_depth_events{cursor="deep"}"#, |depth| {
+        depth == 12_345.0
+    })
+    .await;
+    running.abort();
 }

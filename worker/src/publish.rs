@@ -5,6 +5,7 @@
 //! meanwhile. A broker keeps its consumers' places itself, so there is one place for all that is published to it.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use sqlx::PgPool;
 use todo_events::cursors::{Begins, Succession};
@@ -18,6 +19,9 @@ use crate::{Audit, NextTask};
 /// The place of what is published to a broker.
 const BROKER_CURSOR: &str = "dapr";
 const BROKER_CURSORS: &[&str] = &[BROKER_CURSOR];
+
+/// How soon the relay looks again while events keep coming.
+const BROKER_BUSY_POLL: Duration = Duration::from_millis(5);
 
 /// The places of the consumers in a process, named after them.
 const LOCAL_CURSORS: &[&str] = &[Audit::NAME, NextTask::NAME];
@@ -38,7 +42,12 @@ pub(crate) async fn to_consumer(pool: PgPool, consumer: Arc<dyn Consumer>, waker
 pub(crate) async fn to_broker(pool: PgPool, bus: Arc<dyn Bus>, waker: Waker, shutdown: CancellationToken) {
     // Here and not where the consumers are: one that is not running at all must be seen to stand still.
     let lag = LagMeter::new(pool.clone(), BROKER_CURSOR, crate::consumers());
-    let relay = Relay::new(pool, BROKER_CURSOR, bus, waker, relay::Settings::default()).succeeding(Succession {
+    let settings = relay::Settings {
+        // A pass waits for the broker: what gathers meanwhile is batch enough.
+        busy_poll: BROKER_BUSY_POLL,
+        ..relay::Settings::default()
+    };
+    let relay = Relay::new(pool, BROKER_CURSOR, bus, waker, settings).succeeding(Succession {
         own: BROKER_CURSORS,
         former: LOCAL_CURSORS,
         begins: Begins::WhereFormerStand,

@@ -11,8 +11,9 @@ use tokio::process::Command;
 
 use crate::tools;
 
-/// Partitions of each topic: more than copies of any consumer.
-const PARTITIONS: u32 = 6;
+/// Partitions of each topic: more than copies of any consumer, and few for two cores. A sidecar delivers the events of
+/// each partition by themselves, one delivery after the other.
+const PARTITIONS: u32 = 3;
 const TOOL_PATIENCE: Duration = Duration::from_mins(1);
 /// A cluster has an id, 16 bytes in base64. Nothing ever compares that of a stack with another.
 const CLUSTER_ID: &str = "dG9kby1wbGF0Zm9ybQAAAA";

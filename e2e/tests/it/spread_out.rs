@@ -24,6 +24,8 @@ const USERS: usize = 24;
 const CLIENTS: u64 = 6;
 /// A part may have to wait for others that wait for others, each with a pause between its attempts.
 const QUIET: Duration = Duration::from_mins(3);
+/// A load that was shorter says nothing.
+const LEAST: Duration = Duration::from_secs(20);
 const CONSUMERS: [&str; 2] = ["audit", "recurring"];
 
 /// Held by a test for as long as it has a stack: two at once starve each other, and may take the same ports.
@@ -35,6 +37,7 @@ struct Trial {
     stack: Stack,
     random: StdRng,
     load: Option<Load>,
+    began: Instant,
     /// What was acknowledged to the test itself of a task of the first user.
     made_beside: Vec<Value>,
     _turn: MutexGuard<'static, ()>,
@@ -57,6 +60,7 @@ impl Trial {
             stack,
             random: StdRng::seed_from_u64(!seed),
             load: Some(load),
+            began: Instant::now(),
             made_beside: vec![],
             _turn: turn,
         })
@@ -69,6 +73,7 @@ impl Trial {
     /// Lets the load end, waits until all that follows from it is done, and holds everything to the promises.
     async fn judge(&mut self) -> Result<(Held, PgPool)> {
         self.stack.wait_until_ready().await?;
+        tokio::time::sleep_until((self.began + LEAST).into()).await;
         let load = self.load.take().context("judged already")?;
         let (ledger, users) = load.finish().await?;
         for task in &self.made_beside {

@@ -66,6 +66,10 @@ use crate::client::{Client, HTTP};
 use crate::process::todo_program;
 use crate::scene::Scene;
 
+/// Held for as long as there is a stack: two at once starve each other, feel each other's faults, and may take the same
+/// ports.
+static ONE_AT_A_TIME: tokio::sync::Mutex<()> = tokio::sync::Mutex::const_new(());
+
 /// From the start of a part to its first answer. A JVM on a busy machine takes its time.
 const START_PATIENCE: Duration = Duration::from_mins(2);
 /// Longer than a drain may take.
@@ -186,6 +190,15 @@ pub struct Stack {
     scene_data: PathBuf,
     kept: Arc<Mutex<Kept>>,
     tending: JoinHandle<()>,
+    _turn: Turn,
+}
+
+/// The right to have a stack. Dropped, the next test has its turn.
+pub type Turn = tokio::sync::MutexGuard<'static, ()>;
+
+/// Waits for its turn to have a stack. [`Stack::start`] does it; a test that runs one in another way does it itself.
+pub async fn turn() -> Turn {
+    ONE_AT_A_TIME.lock().await
 }
 
 #[derive(Debug)]
@@ -204,8 +217,10 @@ impl Kept {
 
 impl Stack {
     /// Starts a stack in the scene's data folder and waits until all of it is ready. The first one on a machine makes
-    /// its tools, which takes minutes: `cargo xtask test` does that before.
+    /// its tools, which takes minutes: `cargo xtask test` does that before. A process has one stack at a time, and this
+    /// waits for the end of the one before: a test that starts a second while it has one waits forever.
     pub async fn start(scene: &Scene, options: Options) -> Result<Self> {
+        let turn = turn().await;
         let data = scene.data_dir();
         let site = tokio::task::spawn_blocking({
             let data = data.clone();
@@ -225,6 +240,7 @@ impl Stack {
             scene_data: data,
             kept,
             tending,
+            _turn: turn,
         };
         // What is dropped by an error here ends what it has started.
         stack.start_all(scene).await?;
@@ -398,18 +414,23 @@ impl Stack {
         }
     }
 
-    /// Asks everything to end, in order: services, their sidecars, then what they stand on. Returns how each one did.
-    pub async fn stop(&self) -> Result<BTreeMap<Part, ExitStatus>> {
-        let mut statuses = BTreeMap::new();
+    /// Asks everything to end, in order: services, their sidecars, then what they stand on. Fails at a service that
+    /// did not end well.
+    pub async fn stop(&self) -> Result<()> {
         for wave in waves(&self.parts()) {
             for part in &wave {
                 self.kept().keeper(*part)?.0.ask_to_end()?;
             }
             for part in wave {
-                statuses.insert(part, self.wait_for_end(part).await?);
+                let status = self.wait_for_end(part).await?;
+                ensure!(
+                    status.success() || !part.is_service(),
+                    "{part} stopped with {status}: {}",
+                    self.last_words(part)
+                );
             }
         }
-        Ok(statuses)
+        Ok(())
     }
 
     /// Where the API is: `http://HOST:PORT`, of the first copy.

@@ -11,7 +11,6 @@ use todo_e2e::stack::{Options, Part, Role, Stack};
 use todo_e2e::{check, database, wait_for};
 
 use crate::faults::{make_schedules, pause_schedules};
-use crate::spread_out::ONE_AT_A_TIME;
 
 const WORKERS: [Role; 4] = [Role::Relay, Role::Recurring, Role::Reminders, Role::Audit];
 const PATIENCE: Duration = Duration::from_mins(1);
@@ -57,7 +56,6 @@ async fn begin_local(scene: &Scene, name: &str, url: &str) -> Result<Process> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_platform_changes_to_kafka_and_back_while_it_works() -> Result<()> {
-    let _turn = ONE_AT_A_TIME.lock().await;
     let seed = load::seed("change_of_bus");
     let scene = Scene::new()?;
     let stack = Stack::start(&scene, Options::default()).await?;

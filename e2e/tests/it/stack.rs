@@ -11,17 +11,14 @@ use serde_json::json;
 use todo_e2e::client::{Client, text};
 use todo_e2e::process::todo_program;
 use todo_e2e::scene::{Scene, free_port};
-use todo_e2e::stack::{Options, Part, Role, Stack, left_behind};
+use todo_e2e::stack::{self, Options, Part, Role, Stack, left_behind};
 use todo_e2e::wait_for;
 use tokio::process::Command;
-
-use crate::spread_out::ONE_AT_A_TIME;
 
 const SOON: Duration = Duration::from_secs(30);
 
 #[tokio::test(flavor = "multi_thread")]
 async fn the_tour_works_over_kafka_and_leaves_nothing_running() -> Result<()> {
-    let _turn = ONE_AT_A_TIME.lock().await;
     let scene = Scene::new()?;
     let stack = Stack::start(&scene, Options::default()).await?;
     let alice = stack.client(&scene, "alice").await?;
@@ -57,13 +54,7 @@ async fn the_tour_works_over_kafka_and_leaves_nothing_running() -> Result<()> {
         ensure!(measured.contains("# TYPE "), "{}: {measured}", role.name());
     }
 
-    for (part, status) in stack.stop().await? {
-        ensure!(
-            status.success() || !part.is_service(),
-            "{part} stopped with {status}: {}",
-            stack.log(part)
-        );
-    }
+    stack.stop().await?;
     let left = left_behind(&scene.data_dir());
     ensure!(left.is_empty(), "still running: {left:?}");
     Ok(())
@@ -71,7 +62,6 @@ async fn the_tour_works_over_kafka_and_leaves_nothing_running() -> Result<()> {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_sidecar_comes_back_with_its_broker_and_a_dropped_stack_is_gone() -> Result<()> {
-    let _turn = ONE_AT_A_TIME.lock().await;
     let scene = Scene::new()?;
     let options = Options::default().alarms(false).copies(Role::Reminders, 0);
     let stack = Stack::start(&scene, options).await?;
@@ -115,7 +105,7 @@ async fn a_sidecar_comes_back_with_its_broker_and_a_dropped_stack_is_gone() -> R
 
 #[tokio::test(flavor = "multi_thread")]
 async fn what_was_killed_of_a_developers_stack_is_started_again_and_the_rest_left_alone() -> Result<()> {
-    let _turn = ONE_AT_A_TIME.lock().await;
+    let _turn = stack::turn().await;
     let scene = Scene::new()?;
     let data = scene.data_dir();
     let port = free_port()?.to_string();

@@ -1,0 +1,14 @@
+//! The operator: what makes and keeps the platforms that resources of a cluster describe.
+//!
+//! Here: the reconcilers of `TodoPlatform` ([`platform`]) and what they share: children as data ([`child`]), their
+//! names ([`names`]), and what the cluster offers ([`capabilities`]). Not here: the resource types and what their
+//! fields mean (`todo-crds`), and what a platform does when it runs.
+//!
+//! The way of a platform: dereference (reads only) → validate → build (no client: every child as data) → apply → prune →
+//! status. `todo plan` goes the same way without the last three.
+
+pub mod capabilities;
+pub mod child;
+pub mod names;
+pub mod platform;
+pub mod settings;

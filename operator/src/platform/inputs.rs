@@ -1,0 +1,128 @@
+//! What one pass knows of the world when it begins: all that `build` decides by.
+//!
+//! Data only. It is read from the cluster by dereferencing, and written down in tests.
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt;
+use std::sync::Arc;
+
+use todo_crds::TodoPlatform;
+
+use crate::capabilities::Capabilities;
+use crate::settings::Settings;
+
+/// What one pass knows of the world.
+#[derive(Clone, Debug)]
+pub struct Inputs {
+    /// The platform, as stored: with defaults, a UID and a namespace.
+    pub platform: Arc<TodoPlatform>,
+    /// What the operator was told at its start.
+    pub settings: Arc<Settings>,
+    /// What the cluster offers.
+    pub capabilities: Arc<Capabilities>,
+    /// The Secrets that the manifest refers to, by name, those that are there. Also those that the operator itself made
+    /// once, so that a change of them rolls what does not read again.
+    pub secrets: BTreeMap<String, SecretFacts>,
+    /// The Kafka cluster of `spec.kafka.strimzi`; `None` when it is not there or not asked for.
+    pub kafka: Option<KafkaFacts>,
+    /// The Secret of the `KafkaUser`, in Kafka's namespace, once Strimzi has made it.
+    pub kafka_user: Option<BTreeMap<String, Vec<u8>>>,
+    /// The internal key's Secret, when it is there.
+    pub internal_key: Option<InternalKey>,
+    /// The platform's own database, when it has one.
+    pub database: DatabaseFacts,
+    /// The release that pods are to run now: the target once its migration has succeeded, the one before until then,
+    /// and `None` before the first.
+    pub release: Option<Release>,
+    /// New secret values of this pass, for what is made once and not there yet.
+    pub drawn: Drawn,
+}
+
+/// What is known of a Secret. Never its values.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct SecretFacts {
+    /// Its keys.
+    pub keys: BTreeSet<String>,
+    /// A hash of keys and values.
+    pub hash: String,
+}
+
+/// The internal key as it is kept.
+#[derive(Clone, PartialEq, Eq)]
+pub struct InternalKey {
+    /// The version of the Secret, which a change of it must still find.
+    pub resource_version: String,
+    /// The key.
+    pub key: Vec<u8>,
+    /// The value of the annotation that asked for this key.
+    pub rotated: Option<String>,
+}
+
+impl fmt::Debug for InternalKey {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter
+            .debug_struct("InternalKey")
+            .field("resource_version", &self.resource_version)
+            .field("rotated", &self.rotated)
+            .finish_non_exhaustive()
+    }
+}
+
+/// What is known of Strimzi's `Kafka`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KafkaFacts {
+    /// The listener that sidecars use; `None` while the status shows none that fits.
+    pub listener: Option<KafkaListener>,
+    /// Of how many brokers it says that they are there; `None` when it says nothing.
+    pub brokers: Option<u32>,
+}
+
+/// A listener of Strimzi's `Kafka`.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct KafkaListener {
+    /// `HOST:PORT,…`
+    pub bootstrap: String,
+    /// Whether it speaks TLS, with the cluster's own certificate authority in PEM.
+    pub ca: Option<String>,
+    /// Whether it asks for SCRAM-SHA-512.
+    pub scram: bool,
+}
+
+/// What is known of the platform's own database.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct DatabaseFacts {
+    /// There is a StatefulSet of this platform already: it stays one, also where CloudNativePG has come since.
+    pub is_stateful_set: bool,
+    /// There is a CloudNativePG `Cluster` of this platform already.
+    pub is_cluster: bool,
+}
+
+/// One version as it runs.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Release {
+    /// The version, as in `spec.version`.
+    pub version: String,
+    /// What nodes pull.
+    pub image: String,
+}
+
+/// Secret values that were drawn for this pass, each 32 random bytes as 64 hexadecimal digits.
+#[derive(Clone)]
+pub struct Drawn {
+    /// The internal key.
+    pub internal_key: String,
+    /// The secret of tokens.
+    pub token: String,
+    /// What a sidecar shows its app.
+    pub app_token: String,
+    /// What an app shows its sidecar.
+    pub dapr_token: String,
+    /// The password of the own database.
+    pub database: String,
+}
+
+impl fmt::Debug for Drawn {
+    fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
+        formatter.debug_struct("Drawn").finish_non_exhaustive()
+    }
+}

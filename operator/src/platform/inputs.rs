@@ -6,6 +6,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::fmt;
 use std::sync::Arc;
 
+use sha2::{Digest as _, Sha256};
 use todo_crds::TodoPlatform;
 
 use crate::capabilities::Capabilities;
@@ -45,6 +46,51 @@ pub struct SecretFacts {
     pub keys: BTreeSet<String>,
     /// A hash of keys and values.
     pub hash: String,
+    /// By key: the port in a value that is a URL or `host:port`, for the network policies.
+    pub ports: BTreeMap<String, u16>,
+}
+
+impl SecretFacts {
+    /// What there is to know of a Secret with these keys and values.
+    pub fn of<'a>(data: impl IntoIterator<Item = (&'a str, &'a [u8])>) -> Self {
+        let data: BTreeMap<&str, &[u8]> = data.into_iter().collect();
+        let mut hash = Sha256::new();
+        for (key, value) in &data {
+            for part in [key.as_bytes(), value] {
+                hash.update((part.len() as u64).to_be_bytes());
+                hash.update(part);
+            }
+        }
+        Self {
+            keys: data.keys().map(|key| (*key).to_owned()).collect(),
+            hash: hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
+            ports: data
+                .iter()
+                .filter_map(|(key, value)| Some(((*key).to_owned(), port(std::str::from_utf8(value).ok()?)?)))
+                .collect(),
+        }
+    }
+}
+
+/// The port of a URL or of `host:port`; that of the scheme where the URL names none.
+fn port(address: &str) -> Option<u16> {
+    let address = address.trim();
+    let (scheme, rest) = address.split_once("://").unwrap_or(("", address));
+    let authority = rest.split(['/', '?', '#']).next()?;
+    let host = authority.rsplit_once('@').map_or(authority, |(_, host)| host);
+    // The first of several hosts; an IPv6 address has colons of its own within its brackets.
+    let host = host.split(',').next()?;
+    let after = host.rsplit_once(']').map_or(host, |(_, after)| after);
+    match (after.rsplit_once(':'), scheme) {
+        (Some((_, port)), _) => port.parse().ok(),
+        (None, "postgres" | "postgresql") => Some(5432),
+        (None, "http") => Some(80),
+        (None, "https") => Some(443),
+        (None, "smtp") => Some(587),
+        (None, "smtps") => Some(465),
+        (None, "redis" | "rediss") => Some(6379),
+        (None, _) => None,
+    }
 }
 
 /// The internal key as it is kept.
@@ -124,5 +170,32 @@ pub struct Drawn {
 impl fmt::Debug for Drawn {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
         formatter.debug_struct("Drawn").finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_port_is_read_out_of_an_address_and_nothing_else() {
+        let facts = SecretFacts::of([
+            ("url", b"postgres://ada:p%40ss:5@db.example:6432/todo?sslmode=require".as_slice()),
+            ("default", b"postgresql://ada:hunter2@db.example/todo"),
+            ("several", b"postgres://ada@one:5433,two:5434/todo"),
+            ("literal", b"[fd00::1]:6380"),
+            ("host", b"redis.example:6379"),
+            ("password", b"hunter2"),
+            ("bytes", &[0xff, b':', b'1']),
+        ]);
+        let expected = [("default", 5432), ("host", 6379), ("literal", 6380), ("several", 5433), ("url", 6432)];
+        assert_eq!(facts.ports, expected.map(|(key, port)| (key.to_owned(), port)).into());
+    }
+
+    #[test]
+    fn a_hash_tells_apart_what_is_spelt_alike() {
+        let hash = |data: &[(&str, &str)]| SecretFacts::of(data.iter().map(|(key, value)| (*key, value.as_bytes()))).hash;
+        assert_eq!(hash(&[("a", "1"), ("b", "2")]), hash(&[("b", "2"), ("a", "1")]));
+        assert_ne!(hash(&[("a", "1b"), ("c", "")]), hash(&[("a", "1"), ("bc", "")]));
     }
 }

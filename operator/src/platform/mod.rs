@@ -1,8 +1,15 @@
 //! The reconciler of `TodoPlatform`.
 //!
-//! Here: what one pass knows of the world ([`Inputs`]), and every child made of it ([`build`]).
+//! Here: what one pass knows of the world ([`Inputs`]), what stands in its way ([`Problem`]), every child made of it
+//! ([`build`]), what the cluster then says about them ([`seen`]), and the status made of that ([`status`]).
 
 pub mod build;
+pub mod dereference;
 mod inputs;
+mod problem;
+pub mod release;
+pub mod seen;
+pub mod status;
 
 pub use inputs::{DatabaseFacts, Drawn, Inputs, InternalKey, KafkaFacts, KafkaListener, Release, SecretFacts};
+pub use problem::{Problem, Severity};

@@ -1,0 +1,227 @@
+//! Dereferencing: all that a pass reads from the cluster, before anything is decided.
+//!
+//! Reads only. What it finds becomes [`Inputs`], which everything after it works on. Own children come from the cache;
+//! what is not ours is asked for by name: no Secret of anybody else is ever listed.
+
+mod kafka;
+
+use std::collections::{BTreeMap, BTreeSet};
+use std::fmt::Write as _;
+use std::sync::Arc;
+
+use base64::Engine as _;
+use base64::prelude::BASE64_STANDARD;
+use k8s_openapi::api::core::v1::Secret;
+use kube::api::{Api, ApiResource, DynamicObject};
+use kube::core::GroupVersionKind;
+use kube::{Client, ResourceExt as _};
+use serde_json::Value;
+use sha2::{Digest as _, Sha256};
+use todo_crds::TodoPlatform;
+use todo_crds::platform::StrimziKafka;
+
+use super::seen::{JobFacts, Seen};
+use super::{DatabaseFacts, Drawn, Inputs, InternalKey, KafkaFacts, Release, SecretFacts, release};
+use crate::capabilities::Capabilities;
+use crate::child::Kind;
+use crate::names::{Names, ROTATE_INTERNAL_KEY};
+use crate::settings::Settings;
+
+/// Reads what the platform refers to, and what was made for it before.
+///
+/// # Errors
+/// Those of the API server. What is not there is no error: it is a problem to be told.
+pub async fn dereference(
+    client: &Client,
+    settings: &Arc<Settings>,
+    capabilities: &Arc<Capabilities>,
+    seen: &Seen,
+    platform: Arc<TodoPlatform>,
+) -> Result<Inputs, kube::Error> {
+    let names = Names::of(&platform);
+    let mut secrets = BTreeMap::new();
+    for name in referenced_secrets(&platform) {
+        let api: Api<Secret> = Api::namespaced(client.clone(), &names.namespace);
+        if let Some(secret) = api.get_opt(&name).await? {
+            secrets.insert(name, secret_facts(&secret));
+        }
+    }
+    for (key, secret) in seen.of(Kind::Secret) {
+        if let Some(secret) = typed_secret(secret).filter(|_| key.namespace == names.namespace) {
+            secrets.insert(key.name.clone(), secret_facts(&secret));
+        }
+    }
+    let strimzi = platform.spec.kafka.as_ref().and_then(|kafka| kafka.strimzi.as_ref());
+    let (kafka, kafka_user) = match strimzi {
+        Some(strimzi) => (
+            kafka(client, capabilities, &names, strimzi).await?,
+            kafka_user(client, &names, strimzi).await?,
+        ),
+        None => (None, None),
+    };
+    Ok(Inputs {
+        secrets,
+        kafka,
+        kafka_user,
+        internal_key: internal_key(seen, &names),
+        database: DatabaseFacts {
+            is_stateful_set: seen
+                .get(Kind::StatefulSet, &names.namespace, &names.database())
+                .is_some(),
+            is_cluster: seen
+                .get(Kind::DatabaseCluster, &names.namespace, &names.database())
+                .is_some(),
+        },
+        release: release_to_run(&platform, settings, seen, &names),
+        drawn: draw(),
+        settings: Arc::clone(settings),
+        capabilities: Arc::clone(capabilities),
+        platform,
+    })
+}
+
+/// The Secrets in the platform's namespace that its manifest names.
+pub fn referenced_secrets(platform: &TodoPlatform) -> BTreeSet<String> {
+    let spec = &platform.spec;
+    let mut names = BTreeSet::new();
+    let mut add = |name: Option<&String>| names.extend(name.cloned());
+    add(spec.database.url_secret_ref.as_ref().map(|secret| &secret.name));
+    add(spec.auth.secret_ref.as_ref().map(|secret| &secret.name));
+    if let Some(kafka) = &spec.kafka {
+        if let Some(strimzi) = &kafka.strimzi {
+            add(strimzi.user.secret_ref.as_ref().map(|secret| &secret.name));
+        }
+        if let Some(external) = &kafka.external {
+            add(external.ca_secret_ref.as_ref().map(|secret| &secret.name));
+            add(external.sasl.as_ref().map(|sasl| &sasl.secret_ref.name));
+        }
+    }
+    let store = spec.dapr.as_ref().and_then(|dapr| dapr.state_store.as_ref());
+    if let Some(redis) = store.and_then(|store| store.redis.as_ref()) {
+        add(Some(&redis.host_secret_ref.name));
+        add(redis.password_secret_ref.as_ref().map(|secret| &secret.name));
+    }
+    if let Some(notifications) = &spec.notifications {
+        add(notifications.web_push.as_ref().map(|push| &push.vapid_secret_ref.name));
+        add(notifications
+            .email
+            .as_ref()
+            .map(|email| &email.smtp.url_secret_ref.name));
+    }
+    names
+}
+
+fn typed_secret(secret: &Value) -> Option<Secret> {
+    serde_json::from_value(secret.clone()).ok()
+}
+
+/// What is known of a Secret without its values: a change of any is a change of the hash.
+fn secret_facts(secret: &Secret) -> SecretFacts {
+    let mut keys = BTreeSet::new();
+    let mut hash = Sha256::new();
+    for (key, value) in secret.data.iter().flatten() {
+        keys.insert(key.clone());
+        for part in [key.as_bytes(), &value.0] {
+            // The lengths keep two Secrets from being read as one.
+            hash.update(part.len().to_le_bytes());
+            hash.update(part);
+        }
+    }
+    SecretFacts {
+        keys,
+        hash: hexadecimal(&hash.finalize()[..16]),
+    }
+}
+
+/// Strimzi's `Kafka`, in the version in which this cluster serves Strimzi's kinds.
+async fn kafka(
+    client: &Client,
+    capabilities: &Capabilities,
+    names: &Names,
+    strimzi: &StrimziKafka,
+) -> Result<Option<KafkaFacts>, kube::Error> {
+    let Some(version) = capabilities.version(Kind::KafkaTopic) else {
+        return Ok(None);
+    };
+    let kind = GroupVersionKind::gvk(Kind::KafkaTopic.group(), version, "Kafka");
+    let resource = ApiResource::from_gvk_with_plural(&kind, "kafkas");
+    let namespace = kafka_namespace(names, strimzi);
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
+    let found = api.get_opt(&strimzi.cluster.name).await?;
+    let logs_in = strimzi.user.create || strimzi.user.secret_ref.is_some();
+    Ok(found.map(|found| kafka::facts(&found.data, logs_in)))
+}
+
+/// The namespace of Strimzi's `Kafka`, and so of topics and users.
+pub(super) fn kafka_namespace<'a>(names: &'a Names, strimzi: &'a StrimziKafka) -> &'a str {
+    strimzi.cluster.namespace.as_deref().unwrap_or(&names.namespace)
+}
+
+/// What Strimzi made for the user that we asked for. One of the same name that is not Strimzi's is not looked into.
+async fn kafka_user(
+    client: &Client,
+    names: &Names,
+    strimzi: &StrimziKafka,
+) -> Result<Option<BTreeMap<String, Vec<u8>>>, kube::Error> {
+    if !strimzi.user.create {
+        return Ok(None);
+    }
+    let api: Api<Secret> = Api::namespaced(client.clone(), kafka_namespace(names, strimzi));
+    let found = api.get_opt(&names.kafka_user()).await?;
+    let found = found.filter(|secret| {
+        secret
+            .labels()
+            .get("strimzi.io/kind")
+            .is_some_and(|kind| kind == "KafkaUser")
+    });
+    let values = found.and_then(|secret| secret.data);
+    Ok(values.map(|values| values.into_iter().map(|(key, value)| (key, value.0)).collect()))
+}
+
+fn internal_key(seen: &Seen, names: &Names) -> Option<InternalKey> {
+    let secret = seen.get(Kind::Secret, &names.namespace, &names.internal_key())?;
+    let key = BASE64_STANDARD.decode(secret.pointer("/data/key")?.as_str()?).ok()?;
+    let annotations = secret.pointer("/metadata/annotations");
+    Some(InternalKey {
+        resource_version: secret.pointer("/metadata/resourceVersion")?.as_str()?.to_owned(),
+        key,
+        rotated: annotations.and_then(|annotations| Some(annotations.get(ROTATE_INTERNAL_KEY)?.as_str()?.to_owned())),
+    })
+}
+
+/// The target as soon as its migration has succeeded; what runs, until then.
+///
+/// What runs already needs no migration, also when its Job was deleted since.
+fn release_to_run(platform: &TodoPlatform, settings: &Settings, seen: &Seen, names: &Names) -> Option<Release> {
+    let target = release::target(platform, settings);
+    let running = seen.running(names);
+    if running.as_ref() == Some(&target) {
+        return running;
+    }
+    let job = names.migration(&release::migration_hash(platform, &target));
+    match seen.get(Kind::Job, &names.namespace, &job).map(JobFacts::read) {
+        Some(JobFacts::Succeeded) => Some(target),
+        _ => running,
+    }
+}
+
+fn draw() -> Drawn {
+    Drawn {
+        internal_key: secret_value(),
+        token: secret_value(),
+        app_token: secret_value(),
+        dapr_token: secret_value(),
+        database: secret_value(),
+    }
+}
+
+fn secret_value() -> String {
+    hexadecimal(&rand::random::<[u8; 32]>())
+}
+
+fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}

@@ -1,0 +1,209 @@
+//! What the cluster says about a platform's children, read out of the objects as they are stored.
+//!
+//! Data in, data out. Every reader takes a live object as JSON, because the cache keeps them so, and answers what a
+//! condition or a gate asks for.
+
+use std::collections::BTreeMap;
+
+use serde_json::Value;
+
+use super::Release;
+use crate::child::{ChildKey, Kind};
+use crate::names::{Component, Names};
+
+/// The children of one platform as the cluster has them.
+#[derive(Clone, Debug, Default)]
+pub struct Seen(BTreeMap<ChildKey, Value>);
+
+impl FromIterator<(ChildKey, Value)> for Seen {
+    fn from_iter<T: IntoIterator<Item = (ChildKey, Value)>>(objects: T) -> Self {
+        Self(objects.into_iter().collect())
+    }
+}
+
+impl Seen {
+    /// The object with this key.
+    pub fn get(&self, kind: Kind, namespace: &str, name: &str) -> Option<&Value> {
+        self.0.get(&ChildKey {
+            kind,
+            namespace: namespace.to_owned(),
+            name: name.to_owned(),
+        })
+    }
+
+    /// Every object of this kind.
+    pub fn of(&self, kind: Kind) -> impl Iterator<Item = (&ChildKey, &Value)> {
+        self.0.iter().filter(move |(key, _)| key.kind == kind)
+    }
+
+    /// A component's Deployment.
+    pub fn deployment(&self, names: &Names, component: Component) -> Option<DeploymentFacts> {
+        let name = names.component(component);
+        self.get(Kind::Deployment, &names.namespace, &name)
+            .map(DeploymentFacts::read)
+    }
+
+    /// The release that some component's pods are asked to run, the API's before the workers'.
+    pub fn running(&self, names: &Names) -> Option<Release> {
+        Component::every()
+            .filter_map(|component| self.get(Kind::Deployment, &names.namespace, &names.component(component)))
+            .find_map(release)
+    }
+}
+
+fn release(deployment: &Value) -> Option<Release> {
+    let template = deployment.pointer("/spec/template")?;
+    let version = template
+        .pointer("/metadata/labels/app.kubernetes.io~1version")?
+        .as_str()?;
+    let image = template.pointer("/spec/containers/0/image")?.as_str()?;
+    Some(Release {
+        version: version.to_owned(),
+        image: image.to_owned(),
+    })
+}
+
+/// Where a Deployment is.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct DeploymentFacts {
+    /// How many pods are asked for.
+    pub desired: u32,
+    /// How many of the newest template there are.
+    pub updated: u32,
+    /// How many are ready, of any template.
+    pub ready: u32,
+    /// How many there are, of any template.
+    pub total: u32,
+    /// The version of the newest template.
+    pub version: Option<String>,
+    /// Whether the counts are about the newest spec.
+    pub is_current: bool,
+    /// Why it does not go on, when Kubernetes has given up waiting.
+    pub stuck: Option<String>,
+}
+
+impl DeploymentFacts {
+    fn read(deployment: &Value) -> Self {
+        let count = |path: &str| {
+            let count = deployment.pointer(path).and_then(Value::as_u64);
+            count.and_then(|count| u32::try_from(count).ok())
+        };
+        let generation = deployment.pointer("/metadata/generation").and_then(Value::as_i64);
+        let observed = deployment.pointer("/status/observedGeneration").and_then(Value::as_i64);
+        let progressing = condition(deployment, "Progressing");
+        Self {
+            desired: count("/spec/replicas").unwrap_or(1),
+            updated: count("/status/updatedReplicas").unwrap_or(0),
+            ready: count("/status/readyReplicas").unwrap_or(0),
+            total: count("/status/replicas").unwrap_or(0),
+            version: release(deployment).map(|release| release.version),
+            is_current: observed.is_some() && observed >= generation,
+            stuck: progressing
+                .filter(ConditionFacts::is_false)
+                .map(|condition| condition.message.to_owned()),
+        }
+    }
+
+    /// Whether every pod that is asked for is of the newest template and ready, and no other is left.
+    pub fn is_settled(&self) -> bool {
+        self.is_current && self.updated == self.desired && self.ready >= self.desired && self.total == self.desired
+    }
+}
+
+/// A condition of any object.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConditionFacts<'a> {
+    /// `True`, `False` or `Unknown`.
+    pub status: &'a str,
+    /// The reason, one word.
+    pub reason: &'a str,
+    /// The message.
+    pub message: &'a str,
+}
+
+impl ConditionFacts<'_> {
+    /// Whether it is true.
+    pub fn is_true(&self) -> bool {
+        self.status == "True"
+    }
+
+    /// Whether it is false, and not only unknown.
+    pub fn is_false(&self) -> bool {
+        self.status == "False"
+    }
+}
+
+/// The condition of this type in `status.conditions`.
+pub fn condition<'a>(object: &'a Value, kind: &str) -> Option<ConditionFacts<'a>> {
+    let conditions = object.pointer("/status/conditions")?.as_array()?;
+    let found = conditions.iter().find(|condition| condition["type"] == kind)?;
+    let text = |field: &str| found[field].as_str().unwrap_or_default();
+    Some(ConditionFacts {
+        status: text("status"),
+        reason: text("reason"),
+        message: text("message"),
+    })
+}
+
+/// Where a Job is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum JobFacts {
+    /// It has not ended.
+    Running {
+        /// How many of its pods have failed so far.
+        failed: u64,
+    },
+    /// It succeeded.
+    Succeeded,
+    /// It will not be tried again.
+    Failed(String),
+}
+
+impl JobFacts {
+    /// Reads a Job.
+    pub fn read(job: &Value) -> Self {
+        let is_true = |kind: &str| condition(job, kind).filter(ConditionFacts::is_true);
+        if is_true("Complete").is_some() {
+            return Self::Succeeded;
+        }
+        match is_true("Failed") {
+            Some(failed) => Self::Failed(format!("{}: {}", failed.reason, failed.message)),
+            None => Self::Running {
+                failed: job.pointer("/status/failed").and_then(Value::as_u64).unwrap_or(0),
+            },
+        }
+    }
+}
+
+/// Where a `KafkaTopic` is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum TopicFacts {
+    /// It is as asked for.
+    Ready,
+    /// Strimzi has not looked at the newest spec yet.
+    Waiting,
+    /// Strimzi cannot or will not.
+    NotReady(String),
+}
+
+impl TopicFacts {
+    /// Reads a `KafkaTopic`. A `Ready` that is about an older spec says nothing.
+    pub fn read(topic: &Value) -> Self {
+        let generation = topic.pointer("/metadata/generation").and_then(Value::as_i64);
+        let observed = topic.pointer("/status/observedGeneration").and_then(Value::as_i64);
+        if observed != generation {
+            return Self::Waiting;
+        }
+        match condition(topic, "Ready") {
+            Some(ready) if ready.is_true() => Self::Ready,
+            Some(ready) => Self::NotReady(format!("{}: {}", ready.reason, ready.message)),
+            None => Self::Waiting,
+        }
+    }
+}
+
+/// Whether the platform's own database takes connections, by what its StatefulSet or its `Cluster` says.
+pub fn database_is_ready(object: &Value) -> bool {
+    let ready = |path: &str| object.pointer(path).and_then(Value::as_u64).unwrap_or(0);
+    ready("/status/readyReplicas") > 0 || ready("/status/readyInstances") > 0
+}

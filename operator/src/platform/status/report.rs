@@ -1,0 +1,562 @@
+//! From what a pass saw and did to the status: pure, so that every wording can be held to.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use todo_crds::TodoPlatform;
+use todo_crds::platform::{ComponentStatus, Endpoints, Phase, TodoPlatformStatus, TopicStatus, VersionStatus};
+
+use super::{ConditionType, Finding};
+use crate::child::{ChildKey, Children, Kind};
+use crate::names::{Component, Names};
+use crate::platform::seen::{self, DeploymentFacts, JobFacts, Seen, TopicFacts};
+use crate::platform::{Problem, Release, Severity};
+use crate::settings::Settings;
+
+/// What a pass saw and did.
+#[derive(Debug)]
+pub struct Report<'a> {
+    /// The platform, with the status that it has.
+    pub platform: &'a TodoPlatform,
+    /// What the operator was told.
+    pub settings: &'a Settings,
+    /// What was built.
+    pub children: &'a Children,
+    /// The children as the cluster has them, after what was applied.
+    pub seen: &'a Seen,
+    /// What stands in the way.
+    pub problems: &'a [Problem],
+    /// The release that is asked for.
+    pub target: &'a Release,
+    /// The Job of the target's migration, by name.
+    pub migration: &'a str,
+    /// The topics of a Kafka without Strimzi, as they were found; none when it was not asked.
+    pub external_topics: &'a [TopicStatus],
+}
+
+/// The status that says so.
+pub fn status(report: &Report<'_>, now: Timestamp) -> TodoPlatformStatus {
+    let platform = report.platform;
+    let names = Names::of(platform);
+    let before = platform.status.clone().unwrap_or_default();
+    let generation = platform.metadata.generation;
+    let components = components(report, &names);
+    let topics = topics(report);
+
+    let database = database(report, &names);
+    let migrated = migrated(report, &names, &database);
+    let sidecars = sidecars(report, &components);
+    let events = events(report, &topics);
+    let paused = paused(platform);
+    let ready = ready(report, &components, [&database, &migrated, &events]);
+    let progressing = progressing(report, &components, &migrated);
+    let degraded = degraded(report, &components, [&database, &migrated, &events, &sidecars]);
+    let phase = phase(platform, &before, report.target, [&ready, &progressing, &degraded]);
+
+    let version = version(report, &names, &before);
+    let conditions = [
+        ready,
+        progressing,
+        degraded,
+        database,
+        migrated,
+        events,
+        sidecars,
+        paused,
+    ];
+    let dated = |finding: Finding| finding.dated(&before.conditions, generation, now);
+    TodoPlatformStatus {
+        observed_generation: generation,
+        phase: Some(phase),
+        version: Some(version),
+        conditions: conditions.into_iter().map(dated).collect(),
+        components: components.into_iter().map(|component| component.shown).collect(),
+        topics,
+        endpoints: endpoints(report, &names),
+    }
+}
+
+/// A component as it should be and as it is.
+struct ComponentState {
+    shown: ComponentStatus,
+    facts: Option<DeploymentFacts>,
+}
+
+impl ComponentState {
+    fn is_settled(&self) -> bool {
+        self.facts.as_ref().is_some_and(DeploymentFacts::is_settled)
+    }
+
+    fn is_available(&self) -> bool {
+        self.shown.ready >= self.shown.desired && self.facts.as_ref().is_some_and(|facts| facts.is_current)
+    }
+}
+
+/// Those that are asked for, and those that still run.
+fn components(report: &Report<'_>, names: &Names) -> Vec<ComponentState> {
+    let asked = |component| {
+        let key = ChildKey {
+            kind: Kind::Deployment,
+            namespace: names.namespace.clone(),
+            name: names.component(component),
+        };
+        report.children.get(&key).is_some()
+    };
+    Component::every()
+        .filter_map(|component| {
+            let facts = report.seen.deployment(names, component);
+            if facts.is_none() && !asked(component) {
+                return None;
+            }
+            let known = facts.clone().unwrap_or_default();
+            Some(ComponentState {
+                shown: ComponentStatus {
+                    name: component.to_string(),
+                    desired: known.desired,
+                    ready: known.ready,
+                    version: known.version,
+                },
+                facts,
+            })
+        })
+        .collect()
+}
+
+/// The topics as Strimzi, or the brokers themselves, have them.
+fn topics(report: &Report<'_>) -> Vec<TopicStatus> {
+    let strimzi = report
+        .children
+        .iter()
+        .filter(|child| child.key.kind == Kind::KafkaTopic);
+    let strimzi = strimzi.map(|child| {
+        let key = &child.key;
+        let partitions = child
+            .body
+            .pointer("/spec/partitions")
+            .and_then(serde_json::Value::as_u64);
+        let found = report.seen.get(key.kind, &key.namespace, &key.name);
+        TopicStatus {
+            name: key.name.clone(),
+            partitions: partitions.and_then(|partitions| u32::try_from(partitions).ok()),
+            ready: found.is_some_and(|topic| TopicFacts::read(topic) == TopicFacts::Ready),
+        }
+    });
+    let mut topics: Vec<TopicStatus> = strimzi.chain(report.external_topics.iter().cloned()).collect();
+    topics.sort_by(|one, other| one.name.cmp(&other.name));
+    topics
+}
+
+/// The first problem with this condition that is more than a note.
+fn problem<'a>(report: &'a Report<'_>, about: ConditionType) -> Option<&'a Problem> {
+    let mut problems = report.problems.iter();
+    problems.find(|problem| problem.about == about && problem.severity > Severity::Note)
+}
+
+/// The notes with this condition, after what it says anyway.
+fn with_notes(report: &Report<'_>, about: ConditionType, message: String) -> String {
+    report
+        .problems
+        .iter()
+        .filter(|problem| problem.about == about && problem.severity == Severity::Note)
+        .fold(message, |message, note| format!("{message}; {}", note.message))
+}
+
+fn database(report: &Report<'_>, names: &Names) -> Finding {
+    const ABOUT: ConditionType = ConditionType::DatabaseReady;
+    if let Some(problem) = problem(report, ABOUT) {
+        return Finding::no(ABOUT, problem.reason, &problem.message);
+    }
+    let keeps = match report.platform.spec.deletion_policy {
+        todo_crds::platform::DeletionPolicy::Retain => "it stays when this platform is deleted",
+        todo_crds::platform::DeletionPolicy::Delete => "it goes with this platform",
+    };
+    let name = names.database();
+    let own = |kind| report.seen.get(kind, &names.namespace, &name);
+    if let Some(cluster) = own(Kind::DatabaseCluster) {
+        return if seen::database_is_ready(cluster) {
+            Finding::yes(
+                ABOUT,
+                "ClusterReady",
+                format!("CloudNativePG cluster {name} is ready; {keeps}"),
+            )
+        } else {
+            let phase = cluster.pointer("/status/phase").and_then(serde_json::Value::as_str);
+            let phase = phase.unwrap_or("CloudNativePG has not looked at it yet");
+            Finding::no(
+                ABOUT,
+                "WaitingForCluster",
+                format!(
+                    "CloudNativePG cluster {name} is not ready: {phase}; see kubectl describe cluster.postgresql.cnpg.io {name}"
+                ),
+            )
+        };
+    }
+    if let Some(server) = own(Kind::StatefulSet) {
+        return if seen::database_is_ready(server) {
+            let message = format!(
+                "PostgreSQL {name} is ready, one pod without replicas and backups: fit for evaluation; its data is in \
+                 the volume claim data-{name}-0, {keeps}"
+            );
+            Finding::yes(ABOUT, "EvaluationDatabase", message)
+        } else {
+            Finding::no(
+                ABOUT,
+                "WaitingForPostgreSQL",
+                format!("PostgreSQL {name}-0 is not ready; see kubectl describe pod {name}-0"),
+            )
+        };
+    }
+    match &report.platform.spec.database.url_secret_ref {
+        Some(secret) => Finding::yes(
+            ABOUT,
+            "Given",
+            format!("the URL is in Secret {}, key {}", secret.name, secret.key),
+        ),
+        None => Finding::no(ABOUT, "Making", "the platform's own PostgreSQL is being made"),
+    }
+}
+
+fn migrated(report: &Report<'_>, names: &Names, database: &Finding) -> Finding {
+    const ABOUT: ConditionType = ConditionType::Migrated;
+    let version = &report.target.version;
+    if let Some(problem) = problem(report, ABOUT) {
+        return Finding::no(ABOUT, problem.reason, &problem.message);
+    }
+    if report
+        .seen
+        .running(names)
+        .is_some_and(|running| running == *report.target)
+    {
+        return Finding::yes(ABOUT, "Migrated", format!("the schema is that of {version}"));
+    }
+    let job = report.migration;
+    match report.seen.get(Kind::Job, &names.namespace, job).map(JobFacts::read) {
+        Some(JobFacts::Succeeded) => Finding::yes(ABOUT, "Migrated", format!("the schema is that of {version}")),
+        Some(JobFacts::Running { failed: 0 }) => {
+            Finding::no(ABOUT, "Migrating", format!("job {job} brings the schema to {version}"))
+        }
+        Some(JobFacts::Running { failed }) => Finding::no(
+            ABOUT,
+            "MigrationRetrying",
+            format!("job {job} failed {failed} times and is tried again; see kubectl logs job/{job}"),
+        ),
+        Some(JobFacts::Failed(why)) => Finding::no(
+            ABOUT,
+            "MigrationFailed",
+            format!(
+                "job {job} failed ({why}); see kubectl logs job/{job}, mend the cause, and delete the job to try again"
+            ),
+        ),
+        None if !database.holds() => Finding::no(
+            ABOUT,
+            "WaitingForDatabase",
+            "the migration begins when the database is ready",
+        ),
+        None => Finding::no(
+            ABOUT,
+            "Waiting",
+            format!("job {job} is about to bring the schema to {version}"),
+        ),
+    }
+}
+
+fn events(report: &Report<'_>, topics: &[TopicStatus]) -> Finding {
+    const ABOUT: ConditionType = ConditionType::TopicsReady;
+    let Some(kafka) = &report.platform.spec.kafka else {
+        return Finding::yes(ABOUT, "NotNeeded", "no spec.kafka: events stay within each pod");
+    };
+    if let Some(problem) = problem(report, ABOUT) {
+        return Finding::no(ABOUT, problem.reason, &problem.message);
+    }
+    if kafka.external.as_ref().is_some_and(|external| !external.manage_topics) {
+        let names: Vec<&str> = topics.iter().map(|topic| topic.name.as_str()).collect();
+        return Finding::yes(
+            ABOUT,
+            "NotManaged",
+            format!(
+                "spec.kafka.external.manageTopics is false: these must exist: {}",
+                names.join(", ")
+            ),
+        );
+    }
+    let mut waiting = vec![];
+    for (key, topic) in report.seen.of(Kind::KafkaTopic) {
+        match TopicFacts::read(topic) {
+            TopicFacts::Ready => {}
+            TopicFacts::Waiting => waiting.push(key.name.as_str()),
+            TopicFacts::NotReady(why) => {
+                return Finding::no(
+                    ABOUT,
+                    "WaitingForStrimzi",
+                    format!("KafkaTopic {}/{} is not Ready: {why}", key.namespace, key.name),
+                );
+            }
+        }
+    }
+    if !waiting.is_empty() {
+        return Finding::no(
+            ABOUT,
+            "WaitingForStrimzi",
+            format!("Strimzi has not answered for {}", waiting.join(", ")),
+        );
+    }
+    let missing: Vec<&str> = topics
+        .iter()
+        .filter(|topic| !topic.ready)
+        .map(|topic| topic.name.as_str())
+        .collect();
+    if missing.is_empty() {
+        Finding::yes(
+            ABOUT,
+            "AllTopicsReady",
+            format!("{} topics are as asked for", topics.len()),
+        )
+    } else {
+        Finding::no(ABOUT, "Making", format!("being made: {}", missing.join(", ")))
+    }
+}
+
+fn sidecars(report: &Report<'_>, components: &[ComponentState]) -> Finding {
+    const ABOUT: ConditionType = ConditionType::ComponentsReady;
+    if report.platform.spec.kafka.is_none() && report.platform.spec.dapr.is_none() {
+        return Finding::yes(
+            ABOUT,
+            "NotNeeded",
+            "neither spec.kafka nor spec.dapr: there are no sidecars",
+        );
+    }
+    if let Some(problem) = problem(report, ABOUT) {
+        return Finding::no(ABOUT, problem.reason, &problem.message);
+    }
+    let manifests = report
+        .children
+        .iter()
+        .filter(|child| child.key.kind.group() == "dapr.io")
+        .count();
+    if !components.is_empty() && components.iter().all(ComponentState::is_available) {
+        return Finding::yes(
+            ABOUT,
+            "Loaded",
+            format!("{manifests} Dapr resources; every sidecar is ready with them"),
+        );
+    }
+    Finding::unknown(
+        ABOUT,
+        "WaitingForSidecars",
+        format!("{manifests} Dapr resources are there; whether sidecars load them shows when the pods are ready"),
+    )
+}
+
+fn paused(platform: &TodoPlatform) -> Finding {
+    if platform.spec.paused {
+        Finding::yes(
+            ConditionType::Paused,
+            "PausedBySpec",
+            "spec.paused is true: nothing is changed; what runs goes on",
+        )
+    } else {
+        Finding::no(ConditionType::Paused, "NotPaused", "changes are applied")
+    }
+}
+
+/// "api 3/3, workers 9/9", or each on its own where one is short.
+fn counted(components: &[ComponentState]) -> String {
+    let mut counts: BTreeMap<&str, (u32, u32)> = BTreeMap::new();
+    let is_short = components
+        .iter()
+        .any(|component| component.shown.ready < component.shown.desired);
+    let mut order = vec![];
+    for component in components {
+        let shown = &component.shown;
+        let group = match shown.name.as_str() {
+            "api" | "all" => shown.name.as_str(),
+            name if is_short => name,
+            _ => "workers",
+        };
+        if !order.contains(&group) {
+            order.push(group);
+        }
+        let count = counts.entry(group).or_default();
+        count.0 += shown.ready;
+        count.1 += shown.desired;
+    }
+    let shown = order
+        .iter()
+        .map(|group| format!("{group} {}/{}", counts[group].0, counts[group].1));
+    shown.collect::<Vec<_>>().join(", ")
+}
+
+fn ready(report: &Report<'_>, components: &[ComponentState], needed: [&Finding; 3]) -> Finding {
+    const ABOUT: ConditionType = ConditionType::Ready;
+    let blocking = report
+        .problems
+        .iter()
+        .find(|problem| problem.severity == Severity::Blocking);
+    if components.is_empty() {
+        let first = needed.into_iter().find(|finding| !finding.holds());
+        return match (blocking, first) {
+            (Some(problem), _) => Finding::no(ABOUT, problem.reason, &problem.message),
+            (None, Some(finding)) => Finding::no(ABOUT, finding.reason, &finding.message),
+            (None, None) => Finding::no(ABOUT, "Starting", "pods are about to be made"),
+        };
+    }
+    let message = counted(components);
+    if components.iter().all(ComponentState::is_available) {
+        Finding::yes(ABOUT, "AllComponentsAvailable", message)
+    } else {
+        Finding::no(ABOUT, "ComponentsUnavailable", message)
+    }
+}
+
+fn progressing(report: &Report<'_>, components: &[ComponentState], migrated: &Finding) -> Finding {
+    const ABOUT: ConditionType = ConditionType::Progressing;
+    if report.platform.spec.paused {
+        return Finding::no(ABOUT, "Paused", "spec.paused is true");
+    }
+    if let Some(problem) = report
+        .problems
+        .iter()
+        .find(|problem| problem.severity == Severity::Blocking)
+    {
+        return Finding::no(ABOUT, "Blocked", &problem.message);
+    }
+    if !migrated.holds() {
+        return Finding::yes(ABOUT, migrated.reason, &migrated.message);
+    }
+    let moving: Vec<&ComponentState> = components.iter().filter(|component| !component.is_settled()).collect();
+    if moving.is_empty() && !components.is_empty() {
+        return Finding::no(ABOUT, "Settled", "everything is as asked for");
+    }
+    let version = &report.target.version;
+    let shown: Vec<String> = moving
+        .iter()
+        .map(|component| match &component.facts {
+            Some(facts) => format!(
+                "{} {} of {} at {version}",
+                component.shown.name, facts.updated, facts.desired
+            ),
+            None => format!("{} is about to be made", component.shown.name),
+        })
+        .collect();
+    Finding::yes(ABOUT, "RollingOut", shown.join(", "))
+}
+
+fn degraded(report: &Report<'_>, components: &[ComponentState], others: [&Finding; 4]) -> Finding {
+    const ABOUT: ConditionType = ConditionType::Degraded;
+    let stuck = components.iter().find_map(|component| {
+        let why = component.facts.as_ref()?.stuck.as_deref()?;
+        Some(format!(
+            "{}: {why}; see kubectl describe pod -l app.kubernetes.io/instance={},app.kubernetes.io/component={}",
+            component.shown.name,
+            Names::of(report.platform).platform,
+            component.shown.name
+        ))
+    });
+    if let Some(stuck) = stuck {
+        return Finding::yes(ABOUT, "RolloutStuck", stuck);
+    }
+    let mut serious = report
+        .problems
+        .iter()
+        .filter(|problem| problem.severity > Severity::Note);
+    if let Some(first) = serious.next() {
+        let more = serious.fold(String::new(), |text, problem| format!("{text}; {}", problem.message));
+        return Finding::yes(ABOUT, first.reason, format!("{}{more}", first.message));
+    }
+    let failed = ["MigrationFailed", "MigrationRetrying"];
+    if let Some(failed) = others.into_iter().find(|finding| failed.contains(&finding.reason)) {
+        return Finding::yes(ABOUT, failed.reason, &failed.message);
+    }
+    let message = with_notes(report, ABOUT, "nothing is amiss".to_owned());
+    Finding::no(ABOUT, "AsAsked", message)
+}
+
+fn phase(
+    platform: &TodoPlatform,
+    before: &TodoPlatformStatus,
+    target: &Release,
+    [ready, progressing, degraded]: [&Finding; 3],
+) -> Phase {
+    if platform.metadata.deletion_timestamp.is_some() {
+        return Phase::Deleting;
+    }
+    if platform.spec.paused {
+        return Phase::Paused;
+    }
+    if degraded.holds() {
+        return Phase::Degraded;
+    }
+    let ran = before.version.as_ref().and_then(|version| version.running.as_deref());
+    if progressing.holds() {
+        return match ran {
+            Some(ran) if ran != target.version => Phase::Upgrading,
+            None if !ready.holds() => Phase::Pending,
+            _ => Phase::Progressing,
+        };
+    }
+    if ready.holds() {
+        Phase::Ready
+    } else {
+        Phase::Progressing
+    }
+}
+
+/// What runs is what every component runs, so it changes at the end of a rollout.
+fn version(report: &Report<'_>, names: &Names, before: &TodoPlatformStatus) -> VersionStatus {
+    let before = before.version.clone().unwrap_or_default();
+    let deployments: Vec<DeploymentFacts> = Component::every()
+        .filter_map(|component| report.seen.deployment(names, component))
+        .collect();
+    let target = &report.target.version;
+    let arrived = !deployments.is_empty()
+        && deployments
+            .iter()
+            .all(|facts| facts.is_settled() && facts.version.as_ref() == Some(target));
+    let running = if arrived {
+        Some(target.clone())
+    } else {
+        before.running.clone()
+    };
+    let previous = if running == before.running {
+        before.previous
+    } else {
+        before.running
+    };
+    VersionStatus {
+        running,
+        target: Some(target.clone()),
+        previous,
+    }
+}
+
+fn endpoints(report: &Report<'_>, names: &Names) -> Option<Endpoints> {
+    let spec = &report.platform.spec;
+    if spec.api.suspend {
+        return None;
+    }
+    let (namespace, service) = (&names.namespace, names.api_service());
+    Some(Endpoints {
+        api: Some(format!("http://{service}.{namespace}.svc:80")),
+        external: spec.api.ingress.as_ref().map(|ingress| {
+            let scheme = if ingress.tls_secret_name.is_some() {
+                "https"
+            } else {
+                "http"
+            };
+            format!("{scheme}://{}", ingress.host)
+        }),
+    })
+}
+
+/// The findings that differ from before in answer or reason: what is worth an event.
+pub fn transitions<'a>(before: &[Condition], after: &'a [Condition]) -> Vec<&'a Condition> {
+    after
+        .iter()
+        .filter(|now| {
+            !before
+                .iter()
+                .any(|then| then.type_ == now.type_ && then.status == now.status && then.reason == now.reason)
+        })
+        .collect()
+}

@@ -54,6 +54,8 @@ pub enum Kind {
     KafkaUser,
     /// KEDA's growth by lag.
     ScaledObject,
+    /// What KEDA logs in to Kafka with.
+    TriggerAuthentication,
     /// The Prometheus operator's scrape.
     PodMonitor,
     /// The Prometheus operator's alerts.
@@ -101,7 +103,7 @@ const fn optional(
 
 impl Kind {
     /// Every kind.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::ServiceAccount,
         Self::ConfigMap,
         Self::Secret,
@@ -122,6 +124,7 @@ impl Kind {
         Self::KafkaTopic,
         Self::KafkaUser,
         Self::ScaledObject,
+        Self::TriggerAuthentication,
         Self::PodMonitor,
         Self::PrometheusRule,
     ];
@@ -148,6 +151,12 @@ impl Kind {
             Self::KafkaTopic => optional("kafka.strimzi.io", &["v1", "v1beta2"], "KafkaTopic", "kafkatopics"),
             Self::KafkaUser => optional("kafka.strimzi.io", &["v1", "v1beta2"], "KafkaUser", "kafkausers"),
             Self::ScaledObject => optional("keda.sh", &["v1alpha1"], "ScaledObject", "scaledobjects"),
+            Self::TriggerAuthentication => optional(
+                "keda.sh",
+                &["v1alpha1"],
+                "TriggerAuthentication",
+                "triggerauthentications",
+            ),
             Self::PodMonitor => optional("monitoring.coreos.com", &["v1"], "PodMonitor", "podmonitors"),
             Self::PrometheusRule => optional("monitoring.coreos.com", &["v1"], "PrometheusRule", "prometheusrules"),
         }
@@ -171,6 +180,14 @@ impl Kind {
     /// The plural, as in URLs and roles.
     pub const fn plural(self) -> &'static str {
         self.api().plural
+    }
+
+    /// The plural with the group behind it, as errors and printers of Kubernetes say it: `deployments.apps`, `secrets`.
+    pub fn resource_name(self) -> String {
+        match self.group() {
+            "" => self.plural().to_owned(),
+            group => format!("{}.{group}", self.plural()),
+        }
     }
 
     /// The versions that the operator can write, the preferred first; `None` for what every Kubernetes serves.

@@ -180,7 +180,10 @@ mod tests {
     #[test]
     fn a_port_is_read_out_of_an_address_and_nothing_else() {
         let facts = SecretFacts::of([
-            ("url", b"postgres://ada:p%40ss:5@db.example:6432/todo?sslmode=require".as_slice()),
+            (
+                "url",
+                b"postgres://ada:p%40ss:5@db.example:6432/todo?sslmode=require".as_slice(),
+            ),
             ("default", b"postgresql://ada:hunter2@db.example/todo"),
             ("several", b"postgres://ada@one:5433,two:5434/todo"),
             ("literal", b"[fd00::1]:6380"),
@@ -188,13 +191,20 @@ mod tests {
             ("password", b"hunter2"),
             ("bytes", &[0xff, b':', b'1']),
         ]);
-        let expected = [("default", 5432), ("host", 6379), ("literal", 6380), ("several", 5433), ("url", 6432)];
+        let expected = [
+            ("default", 5432),
+            ("host", 6379),
+            ("literal", 6380),
+            ("several", 5433),
+            ("url", 6432),
+        ];
         assert_eq!(facts.ports, expected.map(|(key, port)| (key.to_owned(), port)).into());
     }
 
     #[test]
     fn a_hash_tells_apart_what_is_spelt_alike() {
-        let hash = |data: &[(&str, &str)]| SecretFacts::of(data.iter().map(|(key, value)| (*key, value.as_bytes()))).hash;
+        let hash =
+            |data: &[(&str, &str)]| SecretFacts::of(data.iter().map(|(key, value)| (*key, value.as_bytes()))).hash;
         assert_eq!(hash(&[("a", "1"), ("b", "2")]), hash(&[("b", "2"), ("a", "1")]));
         assert_ne!(hash(&[("a", "1b"), ("c", "")]), hash(&[("a", "1"), ("bc", "")]));
     }

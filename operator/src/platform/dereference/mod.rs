@@ -16,7 +16,6 @@ use kube::api::{Api, ApiResource, DynamicObject};
 use kube::core::GroupVersionKind;
 use kube::{Client, ResourceExt as _};
 use serde_json::Value;
-use sha2::{Digest as _, Sha256};
 use todo_crds::TodoPlatform;
 use todo_crds::platform::StrimziKafka;
 
@@ -117,20 +116,8 @@ fn typed_secret(secret: &Value) -> Option<Secret> {
 
 /// What is known of a Secret without its values: a change of any is a change of the hash.
 fn secret_facts(secret: &Secret) -> SecretFacts {
-    let mut keys = BTreeSet::new();
-    let mut hash = Sha256::new();
-    for (key, value) in secret.data.iter().flatten() {
-        keys.insert(key.clone());
-        for part in [key.as_bytes(), &value.0] {
-            // The lengths keep two Secrets from being read as one.
-            hash.update(part.len().to_le_bytes());
-            hash.update(part);
-        }
-    }
-    SecretFacts {
-        keys,
-        hash: hexadecimal(&hash.finalize()[..16]),
-    }
+    let data = secret.data.iter().flatten();
+    SecretFacts::of(data.map(|(key, value)| (key.as_str(), value.0.as_slice())))
 }
 
 /// Strimzi's `Kafka`, in the version in which this cluster serves Strimzi's kinds.

@@ -9,6 +9,7 @@
 
 pub mod capabilities;
 pub mod child;
+pub mod kafka;
 pub mod names;
 pub mod platform;
 pub mod settings;

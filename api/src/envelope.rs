@@ -35,7 +35,8 @@ pub(crate) async fn envelope(State(api): State<Arc<ApiState>>, mut request: Requ
     let id = request_id(request.headers());
     let method = request.method().clone();
     let route = request.extensions().get::<MatchedPath>().cloned();
-    let is_api = request.uri().path().starts_with("/api/");
+    let path = request.uri().path();
+    let is_api = path.starts_with("/api/") || path.starts_with("/internal/");
     let span = trace::open(&mut request, is_api);
     span.record("request_id", id.to_str().unwrap_or_default());
 

@@ -11,7 +11,7 @@
 //!    `application/problem+json`.
 //! 3. `auth` finds out who calls, refuses a foreign `/api/{user_id}/…`, and applies the user's rate limit.
 //! 4. `extract` parses path, query, headers and body into domain types, or names the field that is wrong.
-//! 5. A handler in `v1` calls one command or query, commits, and wakes whoever waits for its effect.
+//! 5. A handler in `v1`, or for the platform's own parts in `internal`, calls one command or query, commits, and wakes whoever waits for its effect.
 //! 6. `answer` writes the result: body, `ETag`, `Location`, `Link`.
 
 mod answer;
@@ -22,6 +22,7 @@ mod envelope;
 mod error;
 mod extract;
 mod health;
+mod internal;
 mod metrics;
 mod problem;
 mod rate_limit;
@@ -33,7 +34,7 @@ pub mod token;
 mod trace;
 mod v1;
 
-pub use auth::TokenSecrets;
+pub use auth::{InternalKeys, TokenSecrets};
 pub use config::{ApiConfig, AuthConfig, RateLimit};
 pub use docs::{openapi, openapi_json};
 pub use error::Error;

@@ -10,7 +10,7 @@ use todo_tasks::conversation::Conversations;
 use todo_tasks::state::StateStore;
 use todo_tasks::task::Task;
 
-use crate::auth::{Authenticator, TokenSecrets};
+use crate::auth::{Authenticator, InternalKeys, SeenUsers, TokenSecrets};
 use crate::config::ApiConfig;
 use crate::error::Error;
 use crate::health::{Readiness, ReadyCheck};
@@ -24,10 +24,12 @@ pub struct ApiState {
     pub(crate) config: ApiConfig,
     pub(crate) pool: PgPool,
     pub(crate) authenticator: Authenticator,
+    pub(crate) seen_users: SeenUsers,
     pub(crate) limiter: Option<UserLimiter>,
     pub(crate) metrics: PrometheusHandle,
     pub(crate) ready_check: Option<ReadyCheck>,
     pub(crate) conversations: Conversations,
+    internal_keys: Option<InternalKeys>,
     waker: Waker,
 }
 
@@ -45,9 +47,11 @@ impl ApiState {
             config,
             pool,
             authenticator,
+            seen_users: SeenUsers::default(),
             limiter,
             metrics,
             ready_check: None,
+            internal_keys: None,
             waker,
         })
     }
@@ -66,6 +70,22 @@ impl ApiState {
             conversations: self.conversations.in_store(store),
             ..self
         }
+    }
+
+    /// Serves the internal routes to who shows this key.
+    ///
+    /// # Errors
+    /// [`Error::Config`] when it is too short.
+    pub fn with_internal_key(self, key: &[u8]) -> Result<Self, Error> {
+        Ok(Self {
+            internal_keys: Some(InternalKeys::new(key)?),
+            ..self
+        })
+    }
+
+    /// To change the internal key while the API runs; `None` when there is none.
+    pub fn internal_keys(&self) -> Option<&InternalKeys> {
+        self.internal_keys.as_ref()
     }
 
     /// The conversations, for whoever merges what waits for their store.

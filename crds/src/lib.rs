@@ -2,7 +2,8 @@
 //!
 //! Here: `TodoPlatform` ([`platform`]) and `RecurringSchedule` ([`schedule`]) with defaults, bounds and CEL rules; the
 //! CRDs made from them ([`crd_yaml`]); what CEL cannot say ([`TodoPlatform::validate`], [`RecurringSchedule::validate`]); reading
-//! manifests with a position for each mistake ([`manifest`]); what a manifest means for a process ([`settings`]).
+//! manifests with a position for each mistake ([`manifest`]); what a manifest means for a process ([`settings`]), and a
+//! schedule for its platform ([`declared`]).
 //! Not here: when occurrences are (`todo-recurrence`), what is done about a resource (the operator), and any I/O.
 //!
 //! A manifest's way: text → YAML with positions → checked against the CRD's own schema, the one that the API server
@@ -12,6 +13,7 @@
 //! The CEL rules are evaluated in this crate's tests and compared with `validate`; that a real API server takes the
 //! CRDs and refuses what it should is tested with the operator.
 
+pub mod declared;
 mod generate;
 pub mod manifest;
 pub mod platform;
@@ -24,6 +26,7 @@ mod validate;
 mod words;
 mod yaml;
 
+pub use declared::DeclaredSchedule;
 pub use generate::crd_yaml;
 pub use manifest::{Manifest, ManifestError};
 pub use platform::{LogFormat, TodoPlatform, TodoPlatformSpec};

@@ -10,11 +10,10 @@
 )]
 
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
-use kube::{CustomResource, KubeSchema, ResourceExt as _};
+use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 use todo_recurrence::span::Span;
-use uuid::Uuid;
 
 use crate::schema::{optional_span_schema, span_schema};
 
@@ -379,23 +378,4 @@ pub struct RecurringScheduleStatus {
     #[schemars(length(max = 16))]
     #[x_kube(merge_strategy = ListMerge::Map(vec!["type".to_string()]))]
     pub conditions: Vec<Condition>,
-}
-
-/// The UUIDv5 name space of schedules that have no UID of a cluster.
-const SCHEDULES: Uuid = Uuid::from_u128(0x6f1c_6a52_0f0e_5d5e_9a53_3c64_8e0b_7d21);
-
-impl RecurringSchedule {
-    /// What identifies the schedule for good: the UID that a cluster gave it, else one made of its namespace and name,
-    /// the same at each start.
-    pub fn stable_uid(&self) -> Uuid {
-        let given = self.metadata.uid.as_deref().and_then(|uid| Uuid::parse_str(uid).ok());
-        given.unwrap_or_else(|| {
-            let key = format!(
-                "{}/{}",
-                self.namespace().as_deref().unwrap_or("default"),
-                self.name_any()
-            );
-            Uuid::new_v5(&SCHEDULES, key.as_bytes())
-        })
-    }
 }

@@ -1,8 +1,8 @@
 //! The domain: tasks with their tags and reminders, schedules that make tasks, the notifications that follow.
 //!
-//! Here lives every command and query over the tables of `migrations/0002_tasks.sql`, and nothing that knows of
-//! HTTP, of buses or of loops: `todo-api` parses requests into the types of this crate and calls one command,
-//! `todo-worker` calls what time and events demand.
+//! Here lives every command and query over the tables of `migrations/0002_tasks.sql` and those that came later, and
+//! nothing that knows of HTTP, of buses or of loops: `todo-api` parses requests into the types of this crate and calls
+//! one command, `todo-worker` calls what time and events demand.
 //!
 //! How data walks through: an `…Input` is what a caller wrote; its `parse` checks it and names each field that is
 //! wrong; the `…Fields` that come out need no second check. A command takes them with a [`Caller`] and a connection,
@@ -20,6 +20,7 @@ mod known_fields;
 pub mod audit;
 pub mod conversation;
 pub mod idempotency;
+pub mod known_user;
 pub mod notification;
 pub mod reminder;
 pub mod schedule;

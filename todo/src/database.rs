@@ -11,7 +11,7 @@ use sqlx::{Connection as _, PgConnection, PgPool};
 use todo_dapr::Secret;
 use todo_events::{outbox, partitions};
 use todo_recurrence::zone;
-use todo_tasks::zone_rules;
+use todo_tasks::{schedule, zone_rules};
 use tokio_util::sync::CancellationToken;
 use tokio_util::task::TaskTracker;
 
@@ -271,6 +271,9 @@ pub(crate) async fn migrate(url: &str) -> Result<()> {
             "numbered events anew: the database was restored from a dump"
         );
     }
+    schedule::rebase_after_restore(pool)
+        .await
+        .context("cannot take over restored schedules")?;
     partitions::ensure(pool, DAYS_AHEAD)
         .await
         .context("cannot make partitions for events")?;

@@ -1,13 +1,17 @@
 //! Who calls: from the `Authorization` header to a [`Caller`].
 //!
 //! `authenticate` stands before every `/api` route, so a handler cannot forget it: the [`Caller`] that commands
-//! demand comes from nowhere else. `claims` checks a token against one key, `secrets` keeps our own keys, `oidc` finds
-//! the key of an issuer.
+//! demand comes from nowhere else. `claims` checks a token against one key, `secrets` keeps our own keys (`rotation` the
+//! former with the current one), `oidc` finds the key of an issuer, and `seen` notes whoever came. `internal` stands
+//! before the routes of the platform's own parts, which show a key and are no user.
 //! What does not live here: who may see what. Every query of the domain is bound to the caller's user.
 
 mod claims;
+mod internal;
 mod oidc;
+mod rotation;
 mod secrets;
+mod seen;
 
 use std::sync::Arc;
 
@@ -21,10 +25,13 @@ use todo_tasks::{Caller, UserId};
 use crate::config::AuthConfig;
 use crate::error::{Error, Result};
 use crate::state::ApiState;
+pub use internal::InternalKeys;
+pub(crate) use internal::only_with_key;
 use oidc::Issuer;
 pub use secrets::TokenSecrets;
+pub(crate) use seen::SeenUsers;
 
-/// The shortest secret that HS256 may be used with, in bytes (RFC 7518, section 3.2).
+/// The shortest secret that HS256 may be used with, in bytes (RFC 7518, section 3.2); nor is the internal key shorter.
 pub(crate) const MIN_SECRET_BYTES: usize = 32;
 
 /// Decides whose token it is.
@@ -75,6 +82,7 @@ pub(crate) async fn authenticate(
             .check(&user)
             .map_err(|retry_after| Error::RateLimited { retry_after })?;
     }
+    api.seen_users.note(&api.pool, &user);
     let traceparent = request.extensions().get::<Trace>().map(Trace::traceparent);
     request.extensions_mut().insert(Caller::user(user, traceparent));
     Ok(next.run(request).await)

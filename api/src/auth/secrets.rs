@@ -1,40 +1,25 @@
 //! The secrets that tokens of our own are checked with: the one that holds, and for a while after a change the former.
 
-use std::sync::{Arc, PoisonError, RwLock};
-use std::time::{Duration, Instant};
+use std::time::Instant;
 
 use jsonwebtoken::Algorithm;
 use todo_tasks::UserId;
 
 use super::MIN_SECRET_BYTES;
 use super::claims::{self, Verifier};
+use super::rotation::Rotation;
 use crate::error::{Error, Result};
-
-/// How long tokens of a former secret are still taken.
-const GRACE: Duration = Duration::from_hours(1);
-
-/// The most former secrets that are remembered; more often than that nobody means to change one within the grace.
-const MOST_FORMER: usize = 4;
 
 /// The secrets of HS256 tokens. Clones share them.
 #[derive(Clone)]
 pub struct TokenSecrets {
-    known: Arc<RwLock<Known>>,
-}
-
-struct Known {
-    current: Arc<Verifier>,
-    /// The newest first, each with the instant until which it is taken.
-    former: Vec<(Arc<Verifier>, Instant)>,
+    verifiers: Rotation<Verifier>,
 }
 
 impl TokenSecrets {
     pub(crate) fn new(secret: &[u8]) -> Result<Self> {
         Ok(Self {
-            known: Arc::new(RwLock::new(Known {
-                current: verifier(secret)?,
-                former: Vec::new(),
-            })),
+            verifiers: Rotation::new(verifier(secret)?),
         })
     }
 
@@ -47,11 +32,7 @@ impl TokenSecrets {
     }
 
     fn change_at(&self, secret: &[u8], now: Instant) -> Result<()> {
-        let new = verifier(secret)?;
-        let mut known = self.known.write().unwrap_or_else(PoisonError::into_inner);
-        let replaced = std::mem::replace(&mut known.current, new);
-        known.former.insert(0, (replaced, now + GRACE));
-        known.former.truncate(MOST_FORMER);
+        self.verifiers.change_at(verifier(secret)?, now);
         Ok(())
     }
 
@@ -62,16 +43,7 @@ impl TokenSecrets {
 
     fn user_at(&self, token: &str, now: Instant) -> Result<UserId> {
         claims::key_hint(token, &[Algorithm::HS256])?;
-        let (current, former) = {
-            let known = self.known.read().unwrap_or_else(PoisonError::into_inner);
-            let former: Vec<_> = known
-                .former
-                .iter()
-                .filter(|(_, until)| now < *until)
-                .map(|(verifier, _)| Arc::clone(verifier))
-                .collect();
-            (Arc::clone(&known.current), former)
-        };
+        let (current, former) = self.verifiers.at(now);
         let refused = match current.user(token) {
             Ok(user) => return Ok(user),
             Err(refused) => refused,
@@ -89,19 +61,22 @@ impl std::fmt::Debug for TokenSecrets {
     }
 }
 
-fn verifier(secret: &[u8]) -> Result<Arc<Verifier>> {
+fn verifier(secret: &[u8]) -> Result<Verifier> {
     if secret.len() < MIN_SECRET_BYTES {
         return Err(Error::Config(format!(
             "the secret for tokens must have at least {MIN_SECRET_BYTES} bytes, has {}",
             secret.len()
         )));
     }
-    Ok(Arc::new(Verifier::of_secret(secret)))
+    Ok(Verifier::of_secret(secret))
 }
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::*;
+    use crate::auth::rotation::GRACE;
     use crate::token;
 
     const OLD: &[u8] = b"the secret of before, which is long enough";

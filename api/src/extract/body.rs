@@ -35,15 +35,26 @@ impl<T: DeserializeOwned> FromRequest<Arc<ApiState>> for Posted<T> {
     type Rejection = Error;
 
     async fn from_request(request: Request, api: &Arc<ApiState>) -> Result<Self> {
-        let (parts, body) = request.into_parts();
-        require_media_type(&parts.headers, &[JSON], JSON)?;
-        let bytes = read(body, api.config.max_body_bytes).await?;
+        let (parts, bytes) = json_bytes(request, api.config.max_body_bytes).await?;
         let key = idempotency_key(&parts, &bytes)?;
         Ok(Self {
             body: parse(&bytes)?,
             key,
         })
     }
+}
+
+/// A JSON body of at most `limit` bytes.
+pub(crate) async fn read_json<T: DeserializeOwned>(request: Request, limit: usize) -> Result<T> {
+    let (_, bytes) = json_bytes(request, limit).await?;
+    parse(&bytes)
+}
+
+async fn json_bytes(request: Request, limit: usize) -> Result<(Parts, Bytes)> {
+    let (parts, body) = request.into_parts();
+    require_media_type(&parts.headers, &[JSON], JSON)?;
+    let bytes = read(body, limit).await?;
+    Ok((parts, bytes))
 }
 
 /// The idempotency key of a POST that has no body. A body is not looked at.

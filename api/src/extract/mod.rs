@@ -8,7 +8,7 @@ mod page;
 mod path;
 mod query;
 
-pub(crate) use body::{IdempotencyKey, MergePatch, Posted};
+pub(crate) use body::{IdempotencyKey, MergePatch, Posted, read_json};
 pub(crate) use conditional::{IfMatch, IfNoneMatch};
 pub(crate) use page::{foreign_cursor, page_size, read_cursor, write_cursor};
 pub(crate) use path::Path;

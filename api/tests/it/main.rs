@@ -8,6 +8,7 @@ mod auth;
 mod docs;
 mod every_route;
 mod health;
+mod internal;
 mod issuer;
 mod limits;
 mod metrics;

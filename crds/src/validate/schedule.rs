@@ -94,7 +94,14 @@ fn when(spec: &RecurringScheduleSpec, created: Option<Timestamp>, problems: &mut
         }
     }
     if let Err(error) = spec.recurrence().and_then(|when| Schedule::new(&when, anchor)) {
-        problems.push(Problem::new(path_of(error.field), error.message));
+        problems.push(Problem::of_rule(&error));
+    }
+}
+
+impl Problem {
+    /// What is wrong with when a schedule's occurrences are.
+    pub(crate) fn of_rule(error: &SpecError) -> Self {
+        Self::new(path_of(error.field), error.message.as_str())
     }
 }
 
@@ -103,6 +110,7 @@ fn path_of(field: &str) -> String {
     match field {
         "cron" | "rrule" | "every" => path::field("spec.schedule", field),
         "time_zone" => "spec.timeZone".to_owned(),
+        "month_end" => "spec.monthEnd".to_owned(),
         other => path::field("spec", other),
     }
 }

@@ -3,6 +3,7 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod crd;
+mod declared;
 mod errors;
 mod identity;
 mod round_trip;

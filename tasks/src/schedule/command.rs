@@ -8,7 +8,7 @@ use sqlx::{PgConnection, Postgres, QueryBuilder};
 use todo_recurrence::Schedule as Rule;
 
 use super::make::{database_now, make};
-use super::query::{SELECT_SCHEDULES, ScheduleRow, get, get_external};
+use super::query::{SELECT_SCHEDULES, ScheduleRow, get};
 use super::{CatchUpPolicy, Overlap, Schedule, ScheduleFields, ScheduleInput};
 use crate::caller::Caller;
 use crate::clock;
@@ -23,70 +23,9 @@ pub async fn create(conn: &mut PgConnection, caller: &Caller, fields: ScheduleFi
     get(conn, &caller.user, id).await
 }
 
-/// Creates or changes the schedule that a resource with this UID declares. Saying the same again changes nothing.
-pub async fn put_external(
-    conn: &mut PgConnection,
-    caller: &Caller,
-    uid: &str,
-    fields: ScheduleFields,
-) -> Result<Schedule> {
-    if insert(conn, &caller.user, Some(uid), &fields).await?.is_some() {
-        return get_external(conn, uid).await;
-    }
-    // There already, or there once and deleted.
-    sqlx::query!(
-        r#"
-        UPDATE schedules
-        SET deleted_at = NULL,
-            suspended = TRUE
-        WHERE external_uid = $1
-            AND deleted_at IS NOT NULL
-        "#,
-        uid,
-    )
-    .execute(&mut *conn)
-    .await?;
-    sqlx::query!(
-        r#"
-        UPDATE schedules
-        SET user_id = $2,
-            version = version + 1,
-            updated_at = now()
-        WHERE external_uid = $1
-            AND user_id <> $2
-        "#,
-        uid,
-        caller.user.as_str(),
-    )
-    .execute(&mut *conn)
-    .await?;
-    let id = get_external(conn, uid).await?.id;
-    let before = lock(conn, &caller.user, id, None).await?;
-    write(conn, before, fields).await
-}
-
-/// Deletes the schedules whose UIDs begin with `prefix` and are not among `uids`, and says how many. Their tasks stay.
-pub async fn retain_external(conn: &mut PgConnection, prefix: &str, uids: &[String]) -> Result<u64> {
-    let deleted = sqlx::query!(
-        r#"
-        UPDATE schedules
-        SET deleted_at = now(),
-            version = version + 1
-        WHERE starts_with(external_uid, $1)
-            AND external_uid <> ALL ($2)
-            AND deleted_at IS NULL
-        "#,
-        prefix,
-        uids,
-    )
-    .execute(conn)
-    .await?
-    .rows_affected();
-    Ok(deleted)
-}
-
 /// Changes a schedule to what `edit` makes of it; when nothing differs, nothing is written. `if_match` is the version
-/// that the caller believes is current. Call in a transaction.
+/// that the caller believes is current. One that a resource declares is then no longer what that says, and shown so to
+/// whoever follows it. Call in a transaction.
 pub async fn change<E>(
     conn: &mut PgConnection,
     caller: &Caller,
@@ -149,7 +88,12 @@ pub async fn delete(conn: &mut PgConnection, caller: &Caller, id: ScheduleId, if
 }
 
 /// Locks the schedule's row and reads it.
-async fn lock(conn: &mut PgConnection, user: &UserId, id: ScheduleId, if_match: Option<i64>) -> Result<Schedule> {
+pub(super) async fn lock(
+    conn: &mut PgConnection,
+    user: &UserId,
+    id: ScheduleId,
+    if_match: Option<i64>,
+) -> Result<Schedule> {
     let mut query = QueryBuilder::<Postgres>::new(SELECT_SCHEDULES);
     query
         .push(" WHERE deleted_at IS NULL AND user_id = ")
@@ -165,8 +109,9 @@ async fn lock(conn: &mut PgConnection, user: &UserId, id: ScheduleId, if_match: 
     }
 }
 
-/// Writes the difference between a locked schedule and `fields`, if there is one.
-async fn write(conn: &mut PgConnection, before: Schedule, fields: ScheduleFields) -> Result<Schedule> {
+/// Writes the difference between a locked schedule and `fields`, if there is one. It is no longer what a resource
+/// declared, unless whoever calls knows better.
+pub(super) async fn write(conn: &mut PgConnection, before: Schedule, fields: ScheduleFields) -> Result<Schedule> {
     let same_rule = before.schedule == fields.spec;
     let unchanged = same_rule
         && before.name == fields.name
@@ -209,6 +154,7 @@ async fn write(conn: &mut PgConnection, before: Schedule, fields: ScheduleFields
             cursor_at = $11,
             next_at = $12,
             problem = NULL,
+            external_hash = NULL,
             version = version + 1,
             updated_at = $13
         WHERE id = $1
@@ -233,7 +179,7 @@ async fn write(conn: &mut PgConnection, before: Schedule, fields: ScheduleFields
 }
 
 /// Inserts a schedule; `None` when one with this UID is there.
-async fn insert(
+pub(super) async fn insert(
     conn: &mut PgConnection,
     user: &UserId,
     external_uid: Option<&str>,

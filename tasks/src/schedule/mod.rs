@@ -1,7 +1,8 @@
 //! Schedules: what one is, how a caller writes one, and the commands and queries over them.
 //!
 //! `input` parses, `command` creates and changes, `query` reads, `catch_up` decides (purely) which occurrences are
-//! made and which are missed, and `make` is what the worker calls: due occurrences become tasks.
+//! made and which are missed, and `make` is what the worker calls: due occurrences become tasks. `declared` keeps the
+//! schedules that files and the resources of a cluster declare, and `feed` says what became of the latter.
 
 use jiff::Timestamp;
 use serde::{Deserialize, Serialize};
@@ -12,14 +13,18 @@ use crate::id::{ScheduleId, UserId};
 
 mod catch_up;
 mod command;
+mod declared;
+mod feed;
 mod input;
 mod make;
 mod query;
 
-pub use command::{change, create, delete, pause, put_external, resume, retain_external};
+pub use command::{change, create, delete, pause, resume};
+pub use declared::{Declaration, delete_declared, put_declared, put_external, resource_field, retain_external};
+pub use feed::{Changes, DeclaredState, FeedPosition, changed_after, rebase_after_restore};
 pub use input::{CatchUpInput, ScheduleFields, ScheduleInput, TaskTemplate, TemplateReminder};
 pub use make::{Made, make_due, until_next};
-pub use query::{get, get_external, list, upcoming};
+pub use query::{get, list, upcoming};
 
 /// What happens to an occurrence while a task that the schedule made is still open.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, ToSchema)]

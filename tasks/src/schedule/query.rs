@@ -106,16 +106,6 @@ pub async fn get(conn: &mut PgConnection, user: &UserId, id: ScheduleId) -> Resu
     row.map(Schedule::from).ok_or(Error::NotFound("schedule"))
 }
 
-/// Reads the schedule that a resource with this UID declares.
-pub async fn get_external(conn: &mut PgConnection, uid: &str) -> Result<Schedule> {
-    let mut query = QueryBuilder::<Postgres>::new(SELECT_SCHEDULES);
-    query
-        .push(" WHERE deleted_at IS NULL AND external_uid = ")
-        .push_bind(uid);
-    let row: Option<ScheduleRow> = query.build_query_as().fetch_optional(conn).await?;
-    row.map(Schedule::from).ok_or(Error::NotFound("schedule"))
-}
-
 /// A page of a user's schedules, in the order in which they were made.
 pub async fn list(
     conn: &mut PgConnection,
@@ -144,13 +134,6 @@ pub fn upcoming(schedule: &Schedule, from: Timestamp, count: usize) -> Vec<Times
     Rule::new(&schedule.schedule, schedule.anchor_at)
         .map(|rule| rule.after(from).take(count).collect())
         .unwrap_or_default()
-}
-
-impl Schedule {
-    /// Where its rule counts from when it has no start of its own.
-    pub fn counts_from(&self) -> Timestamp {
-        self.anchor_at
-    }
 }
 
 impl ScheduleFields {

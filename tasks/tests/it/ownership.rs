@@ -2,7 +2,7 @@
 
 use todo_tasks::schedule::ScheduleInput;
 use todo_tasks::task::{self, Direction, Filter, ListQuery, Sort, TaskInput};
-use todo_tasks::{Error, NotificationId, audit, notification, reminder, schedule};
+use todo_tasks::{Error, NotificationId, ScheduleId, audit, notification, reminder, schedule};
 use todo_test_db::TestDb;
 
 use crate::create::everything;
@@ -125,7 +125,7 @@ async fn an_unknown_id_is_not_found() -> Outcome {
     let unknown = NotificationId::new();
     let outcome = notification::mark_read(&mut tx, &ada().user, unknown).await;
     assert!(matches!(outcome, Err(Error::NotFound(_))));
-    let outcome = schedule::get_external(&mut tx, "nobody's").await;
+    let outcome = schedule::get(&mut tx, &ada().user, ScheduleId::new()).await;
     assert!(matches!(outcome, Err(Error::NotFound(_))));
     Ok(())
 }

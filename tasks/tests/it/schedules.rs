@@ -288,13 +288,8 @@ async fn a_deleted_schedule_makes_nothing_and_its_tasks_stay() -> Outcome {
 }
 
 async fn put(pool: &PgPool, user: &str, uid: &str, input: ScheduleInput) -> anyhow::Result<Schedule> {
-    let fields = input.parse(Timestamp::now()).map_err(Error::Invalid)?;
-    Ok(commit!(pool, |tx| schedule::put_external(
-        &mut tx,
-        &caller(user),
-        uid,
-        fields
-    ))?)
+    let user = caller(user).user;
+    Ok(commit!(pool, |tx| schedule::put_external(&mut tx, &user, uid, input))?)
 }
 
 #[tokio::test]

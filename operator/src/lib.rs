@@ -7,9 +7,19 @@
 //! The way of a platform: dereference (reads only) → validate → build (no client: every child as data) → apply → prune →
 //! status. `todo plan` goes the same way without the last three.
 
+pub mod apply;
+pub mod backoff;
 pub mod capabilities;
 pub mod child;
+pub mod discovery;
+pub mod error;
+pub mod events;
+pub mod health;
 pub mod kafka;
+pub mod lease;
+pub mod live;
+pub mod metrics;
 pub mod names;
 pub mod platform;
+pub mod prune;
 pub mod settings;

@@ -1,0 +1,107 @@
+//! Whose an object is, by its labels and its controller.
+
+use serde_json::Value;
+
+use crate::child::Child;
+use crate::error::{Error, Result};
+use crate::live::Observed;
+use crate::names::{MANAGER, NAMESPACE_LABEL, PLATFORM_LABEL};
+
+const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
+
+/// That `live` is the same platform's as `child`, and no other's.
+///
+/// What carries the operator's labels and no controller is taken over: that is how what outlives a platform, such as its
+/// database, comes back to it.
+pub(super) fn check(child: &Child, live: &Value) -> Result<()> {
+    match stranger(&child.body, live) {
+        None => Ok(()),
+        Some(owner) => Err(Error::NotOurs {
+            object: child.key.clone(),
+            owner,
+        }),
+    }
+}
+
+/// The same without a look into the object, where what is kept of it shows enough.
+pub(super) fn is_plainly_ours(child: &Child, live: &Observed) -> bool {
+    let labels = &child.body["metadata"]["labels"];
+    labels[PLATFORM_LABEL] == live.platform.platform.as_str()
+        && labels[NAMESPACE_LABEL] == live.platform.namespace.as_str()
+        && controller(&child.body).map(|owner| &owner["uid"]) == live.controller.as_deref().map(Value::from).as_ref()
+}
+
+/// Whose `live` is when it is not `desired`'s, as the rest of a sentence that begins with `it`.
+fn stranger(desired: &Value, live: &Value) -> Option<String> {
+    let label = |object: &Value, name: &str| object["metadata"]["labels"][name].as_str().map(ToOwned::to_owned);
+    let wanted = controller(desired).map(|owner| &owner["uid"]);
+    if let Some(owner) = controller(live)
+        && Some(&owner["uid"]) != wanted
+    {
+        let text = |name: &str| owner[name].as_str().unwrap_or_default();
+        let what = format!("{} {}", text("kind"), text("name"));
+        return Some(match label(live, MANAGED_BY).as_deref() {
+            Some(MANAGER) => format!("belongs to {what} as it was before, or to another, and goes with that"),
+            _ => format!("belongs to {what}"),
+        });
+    }
+    match label(live, MANAGED_BY) {
+        Some(manager) if manager == MANAGER => {}
+        Some(manager) => return Some(format!("is managed by {manager}")),
+        None => return Some("was not made by this operator".to_owned()),
+    }
+    let is_same = |name: &str| label(live, name) == label(desired, name);
+    if is_same(PLATFORM_LABEL) && is_same(NAMESPACE_LABEL) {
+        return None;
+    }
+    let of = |name: &str| label(live, name).unwrap_or_else(|| "?".to_owned());
+    Some(format!(
+        "belongs to the platform {}/{}",
+        of(NAMESPACE_LABEL),
+        of(PLATFORM_LABEL)
+    ))
+}
+
+fn controller(object: &Value) -> Option<&Value> {
+    let owners = object["metadata"]["ownerReferences"].as_array()?;
+    owners.iter().find(|owner| owner["controller"] == true)
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+
+    fn object(manager: &str, platform: &str, owner: Option<&str>) -> Value {
+        let owners: Vec<_> = owner
+            .iter()
+            .map(|uid| json!({"uid": uid, "controller": true, "kind": "TodoPlatform", "name": "todo"}))
+            .collect();
+        json!({"metadata": {
+            "labels": {MANAGED_BY: manager, PLATFORM_LABEL: platform, NAMESPACE_LABEL: "shop"}, "ownerReferences": owners,
+        }})
+    }
+
+    #[test]
+    fn only_what_is_the_same_platforms_is_ours() {
+        let ours = object(MANAGER, "todo", Some("1"));
+        assert_eq!(stranger(&ours, &ours), None);
+        // What was kept comes back.
+        assert_eq!(stranger(&ours, &object(MANAGER, "todo", None)), None);
+        for (live, owner) in [
+            (object("Helm", "todo", None), "is managed by Helm"),
+            (object(MANAGER, "other", None), "belongs to the platform shop/other"),
+            (object("Helm", "todo", Some("2")), "belongs to TodoPlatform todo"),
+            (
+                object(MANAGER, "todo", Some("2")),
+                "belongs to TodoPlatform todo as it was before, or to another, and goes with that",
+            ),
+            (json!({"metadata": {}}), "was not made by this operator"),
+        ] {
+            assert_eq!(stranger(&ours, &live).as_deref(), Some(owner));
+        }
+        // What outlives a platform is nobody else's either.
+        assert!(stranger(&object(MANAGER, "todo", None), &ours).is_some());
+    }
+}

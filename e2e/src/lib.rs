@@ -10,19 +10,19 @@
 //! API to what it said.
 //!
 //! The platform that a test starts is one process, or a [`stack`]: each part a process of its own, over Dapr and Kafka,
-//! which [`tools`] finds or builds.
+//! which [`todo_test_tools`] finds or builds.
 
 pub mod bare;
 pub mod check;
 pub mod client;
 pub mod database;
+pub mod image;
 pub mod ledger;
 pub mod load;
 pub mod oracle;
 pub mod process;
 pub mod scene;
 pub mod stack;
-pub mod tools;
 
 use std::future::Future;
 use std::time::{Duration, Instant};

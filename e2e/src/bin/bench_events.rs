@@ -18,7 +18,7 @@ use todo_e2e::bare::Bare;
 use todo_e2e::client::{Client, HTTP, text};
 use todo_e2e::scene::{Scene, free_port};
 use todo_e2e::stack::{Options, Part, Role, Stack};
-use todo_e2e::{database, tools, wait_for};
+use todo_e2e::{database, wait_for};
 use tokio::task::JoinSet;
 use uuid::Uuid;
 
@@ -474,7 +474,7 @@ impl BareSidecar {
         )?;
         let http = free_port()?;
         let log = std::fs::File::create(scene.path("bare.log"))?;
-        let process = std::process::Command::new(tools::dapr()?.daprd)
+        let process = std::process::Command::new(todo_test_tools::dapr()?.daprd)
             .args([
                 "--mode=standalone",
                 "--app-id=bare",

@@ -5,8 +5,9 @@ use std::process::ExitCode;
 
 use anyhow::{Context, Result};
 use clap::Parser;
+use todo_e2e::process;
 use todo_e2e::stack::detached;
-use todo_e2e::{process, tools};
+use todo_test_tools as tools;
 
 /// Every part of the platform as a process of its own, on this machine
 #[derive(Parser)]

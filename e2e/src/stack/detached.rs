@@ -16,9 +16,9 @@ use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::{Pid, Uid};
 use serde_json::{Map, Value, json};
+use todo_test_tools::{Ports, is_free};
 
 use super::launch::{Launch, Owner, own_file};
-use super::ports::{Ports, is_free};
 use super::site::{Programs, Site};
 use super::{Options, POLL, START_PATIENCE, STOP_PATIENCE, kafka, last_lines, waves};
 use super::{Part, Role, site};

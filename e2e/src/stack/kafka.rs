@@ -6,10 +6,9 @@ use std::process::Stdio;
 use std::time::Duration;
 
 use anyhow::{Context, Result, ensure};
+use todo_test_tools as tools;
 use tokio::io::AsyncWriteExt;
 use tokio::process::Command;
-
-use crate::tools;
 
 /// Partitions of each topic: more than copies of any consumer, and few for two cores. A sidecar delivers the events of
 /// each partition by themselves, one delivery after the other.

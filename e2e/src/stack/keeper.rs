@@ -11,9 +11,9 @@ use anyhow::{Context, Result};
 use nix::errno::Errno;
 use nix::sys::signal::{Signal, kill, killpg};
 use nix::unistd::Pid;
+use todo_test_tools::Leash;
 
 use super::launch::{Launch, Owner, Probe};
-use super::leash::Leash;
 use super::part::Part;
 use crate::process::{postgres_processes, postmaster};
 

@@ -2,7 +2,7 @@
 //!
 //! What lives here: which processes a stack has (`part`), the exact way each is started (`site`), and looking after
 //! them: those that a test owns ([`Stack`]), and those that a developer leaves running ([`detached`]). What does not:
-//! what the sidecars load, which is in `dapr/components/`, and where the programs come from ([`crate::tools`]).
+//! what the sidecars load, which is in `dapr/components/`, and where the programs come from ([`todo_test_tools`]).
 //!
 //! ```text
 //! api ── api-daprd        relay ── relay-daprd ─┐                ┌─ audit-daprd ── audit
@@ -32,16 +32,14 @@
 //! A part that ends by itself is started again, as a kubelet does: a sidecar whose Kafka is away ends and comes again
 //! until it is there. Every part keeps its ports for the life of the stack. Its log is `LOGS/PART.log`, in the scene's
 //! folder; `TODO_E2E_KEEP` keeps it. Nothing outlives the test: a stack that is dropped, also by a panic, kills what
-//! runs, and when the test's process itself is killed a shell that watches it does (`leash`).
+//! runs, and when the test's process itself is killed a shell that watches it does ([`Leash`]).
 //!
 //! Linux only: what runs is looked up in `/proc`.
 
 mod kafka;
 mod keeper;
 mod launch;
-mod leash;
 mod part;
-mod ports;
 mod site;
 
 pub mod detached;
@@ -55,12 +53,11 @@ use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::Signal;
+use todo_test_tools::{Leash, Ports};
 use tokio::task::JoinHandle;
 
 use self::keeper::Keeper;
-use self::leash::Leash;
 pub use self::part::{Part, Role};
-use self::ports::Ports;
 use self::site::{Programs, Site};
 use crate::client::{Client, HTTP};
 use crate::process::todo_program;

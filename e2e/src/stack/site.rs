@@ -24,12 +24,11 @@ use anyhow::{Context, Result};
 use nix::unistd::Uid;
 use rand::distr::{Alphanumeric, SampleString as _};
 use serde_json::json;
+use todo_test_tools::{self as tools, Ports};
 
 use super::launch::{Launch, Probe, own_file, url_in};
 use super::part::{Part, Role};
-use super::ports::Ports;
 use super::{Options, kafka};
-use crate::tools;
 
 /// As long as `todo up` makes it.
 const SECRET_CHARACTERS: usize = 64;

@@ -1,10 +1,13 @@
-//! Sees to it that no process outlives the one that owns a stack, also when that one is killed.
+//! Sees to it that no process outlives the one that owns it, also when that one is killed.
 //!
 //! A shell with nothing to do but to read: it is told of each process group that begins and ends, and when the pipe
-//! ends, however its owner did, it kills those that are left.
+//! ends, however its owner did, it kills those that are left, and removes the folder that they worked in if it was
+//! told to.
 
+use std::ffi::OsStr;
 use std::io::Write;
 use std::os::unix::process::CommandExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 
 use anyhow::{Context, Result};
@@ -19,19 +22,33 @@ while read -r sign group; do
   [ "$sign" = + ] && groups="$groups $group"
 done
 for group in $groups; do kill -s KILL -- "-$group" 2>/dev/null; done
+[ -n "$1" ] || exit 0
+# What is dying may still write.
+for _ in 1 2 3 4 5 6 7 8 9 10; do rm -rf -- "$1" 2>/dev/null && break; sleep 0.1; done
 exit 0
 "#;
 
 /// The watching shell.
 #[derive(Debug)]
-pub(super) struct Leash {
+pub struct Leash {
     shell: Child,
 }
 
 impl Leash {
-    pub(super) fn new() -> Result<Self> {
+    /// Begins to watch over nothing.
+    pub fn new() -> Result<Self> {
+        Self::spawn(OsStr::new(""))
+    }
+
+    /// Also removes this folder in the end.
+    pub fn with_folder(folder: &Path) -> Result<Self> {
+        Self::spawn(folder.as_os_str())
+    }
+
+    fn spawn(folder: &OsStr) -> Result<Self> {
         let shell = Command::new("/bin/sh")
-            .args(["-c", WATCH])
+            .args(["-c", WATCH, "sh"])
+            .arg(folder)
             .stdin(Stdio::piped())
             .stdout(Stdio::null())
             .stderr(Stdio::null())
@@ -43,12 +60,12 @@ impl Leash {
     }
 
     /// The process leads a group of its own.
-    pub(super) fn began(&mut self, process: u32) -> Result<()> {
+    pub fn began(&mut self, process: u32) -> Result<()> {
         self.tell('+', process)
     }
 
     /// The group's leader was waited for, and nothing of the group is left.
-    pub(super) fn ended(&mut self, process: u32) -> Result<()> {
+    pub fn ended(&mut self, process: u32) -> Result<()> {
         self.tell('-', process)
     }
 
@@ -89,6 +106,16 @@ mod tests {
         assert!(done.try_wait()?.is_none(), "a group that had ended was killed");
         done.kill()?;
         done.wait()?;
+        Ok(())
+    }
+
+    #[test]
+    fn a_folder_goes_with_its_owner() -> Result<()> {
+        let parent = tempfile::tempdir()?;
+        let folder = parent.path().join("it's a folder");
+        std::fs::create_dir_all(folder.join("data"))?;
+        drop(Leash::with_folder(&folder)?);
+        assert!(!folder.exists() && parent.path().exists());
         Ok(())
     }
 }

@@ -1,4 +1,4 @@
-//! Ports on loopback that stay a stack's own while its parts come and go.
+//! Ports on loopback that stay one's own while what listens there comes and goes.
 //!
 //! Asking the kernel for port 0 gives one that any outgoing connection may take while the part that had it is down, and
 //! the part then cannot come back. So ports are taken from below the range that the kernel gives out by itself.
@@ -17,11 +17,11 @@ const TRIES: usize = 1000;
 
 /// Ports by what they are for, such as `kafka.broker`.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub(super) struct Ports(pub(super) BTreeMap<String, u16>);
+pub struct Ports(pub BTreeMap<String, u16>);
 
 impl Ports {
     /// The port for this purpose; a new free one the first time.
-    pub(super) fn take(&mut self, purpose: &str) -> Result<u16> {
+    pub fn take(&mut self, purpose: &str) -> Result<u16> {
         if let Some(port) = self.0.get(purpose) {
             return Ok(*port);
         }
@@ -38,7 +38,7 @@ impl Ports {
 }
 
 /// Whether nothing listens there.
-pub(super) fn is_free(port: u16) -> bool {
+pub fn is_free(port: u16) -> bool {
     TcpListener::bind((Ipv4Addr::LOCALHOST, port)).is_ok()
 }
 

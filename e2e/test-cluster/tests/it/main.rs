@@ -1,0 +1,4 @@
+//! What tests may rely on from a cluster, held to a running one.
+
+mod controllers;
+mod server;

@@ -1,0 +1,8 @@
+//! The operator's parts on real ones: API servers, brokers.
+//!
+//! A broker is started once for all tests that need none of their own; it listens on loopback only and is gone when this
+//! process is.
+
+#![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod kafka;

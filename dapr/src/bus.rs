@@ -31,7 +31,7 @@ use todo_events::{BoxFuture, Bus, BusError, CloudEvent, Event, Topic};
 use uuid::Uuid;
 
 use crate::client::BulkEntry;
-use crate::{Client, Error};
+use crate::{Client, Error, TopicPrefix};
 
 /// What brokers call the key that decides the partition.
 const PARTITION_KEY: &str = "partitionKey";
@@ -41,6 +41,8 @@ const PARTITION_KEY: &str = "partitionKey";
 pub struct BusSettings {
     /// The name of the pub/sub component.
     pub pubsub: String,
+    /// What the topics' names begin with.
+    pub topic_prefix: TopicPrefix,
     /// How often a bulk that fails in part is sent, with less each time, before the relay hears of it. At
     /// least 1.
     pub attempts: u32,
@@ -56,6 +58,7 @@ impl BusSettings {
     pub fn of(pubsub: impl Into<String>) -> Self {
         Self {
             pubsub: pubsub.into(),
+            topic_prefix: TopicPrefix::default(),
             attempts: 5,
             backoff: Backoff::default(),
             max_request_bytes: 3 * 1024 * 1024,
@@ -94,11 +97,9 @@ impl DaprBus {
     /// Returns when the broker has acknowledged each of these entries, no two of which are of one task.
     async fn publish_all(&self, topic: Topic, mut entries: Vec<BulkEntry>) -> Result<(), Error> {
         let mut failures = 0;
+        let name = self.settings.topic_prefix.topic(topic);
         loop {
-            let failed = self
-                .client
-                .publish_bulk(&self.settings.pubsub, topic.as_str(), &entries)
-                .await?;
+            let failed = self.client.publish_bulk(&self.settings.pubsub, &name, &entries).await?;
             let Some(first) = failed.first() else {
                 return Ok(());
             };

@@ -1,8 +1,9 @@
 //! The Dapr sidecar, as this platform uses it.
 //!
 //! What lives here: a [`Client`] for the sidecar's HTTP API, the [`bus`] to a broker through it, the
-//! [`subscription`] host that serves what it delivers, and the host of jobs ([`jobs_host`]) that it wakes. What does not: what is published or kept, which the
-//! callers know, and the sidecar's own configuration.
+//! [`subscription`] host that serves what it delivers, what [`topics`] are called there, and the host of jobs
+//! ([`jobs_host`]) that it wakes. What does not: what is published or kept, which the callers know, and the sidecar's
+//! own configuration.
 //!
 //! The path of a call: a method of [`Client`] makes a request out of domain values, the client sends it,
 //! again where that is safe, and the method reads the answer. All that can go wrong is an [`Error`], which
@@ -18,6 +19,7 @@ pub mod client;
 pub mod jobs_host;
 pub mod settings;
 pub mod subscription;
+pub mod topics;
 
 mod app_token;
 mod error;
@@ -31,3 +33,4 @@ pub use reqwest::{Method, StatusCode};
 pub use secret::Secret;
 pub use settings::Settings;
 pub use subscription::{SubscriptionHost, SubscriptionSettings};
+pub use topics::TopicPrefix;

@@ -6,7 +6,7 @@ use std::sync::Arc;
 use anyhow::Result;
 use clap::{Args, ValueEnum};
 use sqlx::PgPool;
-use todo_dapr::{BusSettings, Client, DaprBus, Secret, SubscriptionHost, SubscriptionSettings};
+use todo_dapr::{BusSettings, Client, DaprBus, Secret, SubscriptionHost, SubscriptionSettings, TopicPrefix};
 use todo_events::Consumer;
 use todo_events::host::Retry;
 use todo_worker::Carrier;
@@ -81,6 +81,11 @@ pub(crate) struct BusArgs {
     #[arg(long, env = "TODO_PUBSUB", value_name = "NAME", default_value = "pubsub")]
     pubsub: String,
 
+    /// What the names of this platform's topics begin with, where platforms share a broker; the same for all its
+    /// processes
+    #[arg(long, env = "TODO_TOPIC_PREFIX", value_name = "PREFIX", default_value = "")]
+    topic_prefix: TopicPrefix,
+
     /// Who tells the Dapr sidecar which topics this process consumes: manifests, or the process itself
     #[arg(long, env = "TODO_SUBSCRIPTIONS", default_value = "declared")]
     subscriptions: Subscriptions,
@@ -118,7 +123,13 @@ impl BusArgs {
     pub(crate) fn carrier(&self, client: &Client) -> Carrier {
         match self.bus {
             Bus::Local => Carrier::Local,
-            Bus::Dapr => Carrier::Broker(Arc::new(DaprBus::new(client.clone(), BusSettings::of(&self.pubsub)))),
+            Bus::Dapr => {
+                let settings = BusSettings {
+                    topic_prefix: self.topic_prefix.clone(),
+                    ..BusSettings::of(&self.pubsub)
+                };
+                Carrier::Broker(Arc::new(DaprBus::new(client.clone(), settings)))
+            }
         }
     }
 
@@ -133,6 +144,7 @@ impl BusArgs {
         let settings = SubscriptionSettings {
             token: self.app_token(),
             announce: self.subscriptions == Subscriptions::Announced,
+            topic_prefix: self.topic_prefix.clone(),
             ..SubscriptionSettings::of(&self.pubsub)
         };
         SubscriptionHost::new(pool, consumer, retry, client, settings)

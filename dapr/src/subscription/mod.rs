@@ -42,7 +42,7 @@ use uuid::Uuid;
 use self::delivery::{Delivery, Malformed, Status};
 use crate::app_token::only_the_sidecar;
 use crate::client::Message;
-use crate::{Client, Secret};
+use crate::{Client, Secret, TopicPrefix};
 
 /// The most that a broker takes as one message, as brokers come.
 const MAX_MESSAGE_BYTES: usize = 1024 * 1024;
@@ -56,6 +56,8 @@ pub const MAX_BULK_MESSAGES: u16 = 500;
 pub struct SubscriptionSettings {
     /// The name of the pub/sub component.
     pub pubsub: String,
+    /// What the topics' names begin with on the broker.
+    pub topic_prefix: TopicPrefix,
     /// What the sidecar shows as `dapr-api-token` (`APP_API_TOKEN`); without it, anyone who reaches the port
     /// can deliver.
     pub token: Option<Secret>,
@@ -76,6 +78,7 @@ impl SubscriptionSettings {
     pub fn of(pubsub: impl Into<String>) -> Self {
         Self {
             pubsub: pubsub.into(),
+            topic_prefix: TopicPrefix::default(),
             token: None,
             concurrency: 8,
             patience: Duration::from_secs(20),
@@ -86,14 +89,9 @@ impl SubscriptionSettings {
     }
 }
 
-/// The path that the sidecar delivers this topic to.
+/// The path that the sidecar delivers this topic to, whatever its prefix.
 pub fn route(topic: Topic) -> String {
     format!("/events/{topic}")
-}
-
-/// The topic that keeps what could not be delivered to this consumer.
-pub fn dead_letter_topic(consumer: &str) -> String {
-    format!("{consumer}-dead-letters")
 }
 
 /// Serves one consumer. One for each process: the sidecar knows a single route for a topic of an app.
@@ -215,7 +213,7 @@ impl SubscriptionHost {
             body: letter.to_string().into(),
             metadata: BTreeMap::new(),
         };
-        let to = dead_letter_topic(consumer);
+        let to = self.settings.topic_prefix.dead_letters(consumer);
         match self.client.publish(&self.settings.pubsub, &to, &message).await {
             Ok(()) => Status::Success,
             Err(error) if error.is_retryable() => {
@@ -233,16 +231,17 @@ impl SubscriptionHost {
         if !self.settings.announce {
             return vec![];
         }
+        let prefix = &self.settings.topic_prefix;
         self.consumer
             .topics()
             .iter()
             .map(|&topic| {
                 json!({
                     "pubsubname": self.settings.pubsub,
-                    "topic": topic.as_str(),
+                    "topic": prefix.topic(topic),
                     "routes": {"default": route(topic)},
                     "metadata": {"rawPayload": "true"},
-                    "deadLetterTopic": dead_letter_topic(self.consumer.name()),
+                    "deadLetterTopic": prefix.dead_letters(self.consumer.name()),
                     "bulkSubscribe": {
                         "enabled": true,
                         "maxMessagesCount": self.settings.bulk_messages,

@@ -16,6 +16,7 @@ mod daprd;
 mod delivery;
 mod jobs;
 mod platform;
+mod prefixes;
 mod process;
 mod publish;
 mod resources;

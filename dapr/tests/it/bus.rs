@@ -285,6 +285,24 @@ async fn a_batch_of_different_tasks_is_one_request_for_each_topic() {
 }
 
 #[tokio::test]
+async fn topics_have_the_platforms_prefix_on_the_broker() {
+    let sidecar = Sidecar::answering([Reply::empty(204)]).await;
+    let settings = BusSettings {
+        topic_prefix: "home-".parse().unwrap(),
+        ..BusSettings::of("pubsub")
+    };
+    let bus = DaprBus::new(sidecar.client(), settings);
+    bus.publish(&history(&["ada"], 1)).await.unwrap();
+    let mut targets: Vec<_> = sidecar.asked().iter().map(|asked| asked.target.clone()).collect();
+    targets.sort();
+    let expected = ["home-task-events", "home-task-updates"];
+    assert_eq!(
+        targets,
+        expected.map(|topic| format!("/v1.0-alpha1/publish/bulk/pubsub/{topic}?metadata.rawPayload=true"))
+    );
+}
+
+#[tokio::test]
 async fn what_a_broker_refuses_is_sent_again_alone_and_what_follows_it_waits() {
     let batch = history(&["ada", "bob", "eve"], 2);
     let refused = batch[1].id.to_string();

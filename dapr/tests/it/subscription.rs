@@ -480,6 +480,38 @@ async fn the_sidecar_is_told_of_each_topic_unless_manifests_do_it() {
     );
 }
 
+#[tokio::test]
+async fn a_prefix_is_in_the_brokers_names_and_not_in_routes() {
+    let host = Host::with(Reply::empty(204), |settings| {
+        settings.announce = true;
+        settings.topic_prefix = "home-".parse().unwrap();
+    })
+    .await;
+    let ask = Request::get("/dapr/subscribe").body(Body::empty()).unwrap();
+    let (_, told) = host.call(ask).await;
+    let told: Vec<_> = told
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|told| [&told["topic"], &told["routes"]["default"], &told["deadLetterTopic"]])
+        .collect();
+    assert_eq!(
+        told,
+        [
+            ["home-task-events", "/events/task-events", "home-recorder-dead-letters"],
+            ["home-reminders", "/events/reminders", "home-recorder-dead-letters"],
+        ]
+    );
+    let events = history(&["ada"], 1);
+    assert_eq!(host.deliver(&single(&events[0])).await, json!({"status": "SUCCESS"}));
+    assert_eq!(host.recorded().await, ids(&events));
+    let noise = json!({"specversion": "1.0", "type": "noise", "data": 1});
+    assert_eq!(host.deliver(&noise).await, json!({"status": "SUCCESS"}));
+    let [letter] = <[_; 1]>::try_from(host.sidecar.asked()).unwrap();
+    assert_eq!(letter.target, "/v1.0/publish/pubsub/home-recorder-dead-letters");
+    assert_eq!(letter.json()["data"]["topic"], "task-events");
+}
+
 /// The whole path, with a broker that delivers each bulk twice and is away at first.
 #[tokio::test]
 async fn what_was_committed_is_applied_once_and_in_order_behind_a_broker() {

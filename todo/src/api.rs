@@ -1,22 +1,25 @@
-//! `todo api`: the HTTP API as a process of its own, over a database that is there.
+//! `todo api` and `todo serve`: the HTTP API as a process of its own, over a database that is there; alone, or together
+//! with the workers.
+//!
+//! Both are one function, which differs in the roles that it runs beside the API. What callers show is in `auth`.
 
 use std::collections::BTreeSet;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::sync::Arc;
 
 use anyhow::Result;
 use clap::Args;
-use todo_api::{ApiConfig, ApiState, AuthConfig};
+use todo_api::{ApiConfig, ApiState, RateLimit};
 use todo_events::Waker;
+use todo_worker::Role;
 use tokio_util::task::TaskTracker;
 
+use crate::auth::{AuthArgs, InternalKeyArgs};
 use crate::database::{self, DatabaseArgs};
 use crate::failure::Refused;
 use crate::health::Health;
 use crate::logging::LogFormat;
 use crate::process::Process;
-use crate::secrets::{SecretRef, Source};
 use crate::sidecar::Bus;
 use crate::state::{self, DaprState};
 use crate::telemetry::{self, TraceArgs};
@@ -24,6 +27,40 @@ use crate::telemetry::{self, TraceArgs};
 /// Run the HTTP API alone
 #[derive(Args, Debug)]
 pub(crate) struct ApiCommand {
+    #[command(flatten)]
+    process: ApiProcess,
+
+    /// The most database connections
+    #[arg(long, env = "TODO_DATABASE_CONNECTIONS", value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
+    database_connections: u32,
+
+    /// How events get to their consumers. The API needs no sidecar for it: that it is away is only said in /readyz
+    #[arg(long, env = "TODO_BUS", default_value = "local")]
+    bus: Bus,
+}
+
+/// Run the HTTP API and all worker roles in one process
+///
+/// For a platform without a broker: events go from hand to hand within each process, and any number of processes may
+/// run on one database. It takes over from `todo api` and `todo worker` and hands over to them with nothing lost.
+#[derive(Args, Debug)]
+pub(crate) struct ServeCommand {
+    #[command(flatten)]
+    process: ApiProcess,
+
+    /// A role that does not run: relay, recurring, reminders or audit. May be given more than once, or as a list with
+    /// commas; what the role would do waits
+    #[arg(long, env = "TODO_WITHOUT", value_name = "ROLE", value_delimiter = ',')]
+    without: Vec<Role>,
+
+    /// The most database connections
+    #[arg(long, env = "TODO_DATABASE_CONNECTIONS", value_name = "N", default_value_t = 28, value_parser = clap::value_parser!(u32).range(i64::from(todo_worker::CONNECTIONS + 2)..=1000))]
+    database_connections: u32,
+}
+
+/// What a process with the API is told.
+#[derive(Args, Debug)]
+struct ApiProcess {
     #[command(flatten)]
     database: DatabaseArgs,
 
@@ -34,9 +71,11 @@ pub(crate) struct ApiCommand {
     #[command(flatten)]
     auth: AuthArgs,
 
-    /// The most database connections
-    #[arg(long, env = "TODO_DATABASE_CONNECTIONS", value_name = "N", default_value_t = 20, value_parser = clap::value_parser!(u32).range(1..=1000))]
-    database_connections: u32,
+    #[command(flatten)]
+    internal_key: InternalKeyArgs,
+
+    #[command(flatten)]
+    limits: LimitArgs,
 
     /// How log lines look [default: text on a terminal, JSON elsewhere]
     #[arg(long, env = "TODO_LOG_FORMAT")]
@@ -48,146 +87,199 @@ pub(crate) struct ApiCommand {
     #[arg(long, env = "TODO_STATE_STORE", value_name = "NAME")]
     state_store: Option<String>,
 
-    /// How events get to their consumers. The API needs no sidecar for it: that it is away is only said in /readyz
-    #[arg(long, env = "TODO_BUS", default_value = "local")]
-    bus: Bus,
-
     #[command(flatten)]
     traces: TraceArgs,
 }
 
-/// Who may call.
+/// How much one caller may ask for. The bounds are those of a manifest.
 #[derive(Args, Debug)]
-struct AuthArgs {
-    /// The secret of HS256 tokens, at least 32 bytes
-    #[arg(long, env = "TODO_TOKEN_SECRET", value_name = "SECRET", hide_env_values = true)]
-    token_secret: Option<String>,
+struct LimitArgs {
+    /// The most items on one page of a list
+    #[arg(long, env = "TODO_MAX_PAGE_SIZE", value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    max_page_size: u16,
 
-    /// A file that the secret is in. Of one that changes there, tokens are taken at once, and for an hour those of the
-    /// former
-    #[arg(long, env = "TODO_TOKEN_SECRET_FILE", value_name = "FILE", hide_env_values = true)]
-    token_secret_file: Option<PathBuf>,
+    /// The largest request body, in bytes
+    #[arg(long, env = "TODO_MAX_BODY_BYTES", value_name = "BYTES", default_value_t = 262_144, value_parser = clap::value_parser!(u32).range(1024..=16_777_216))]
+    max_body_bytes: u32,
 
-    /// Where a Dapr secret store has the secret; one that changes is taken like that of a file
-    #[arg(
-        long,
-        env = "TODO_TOKEN_SECRET_REF",
-        value_name = "STORE/NAME/KEY",
-        hide_env_values = true
-    )]
-    token_secret_ref: Option<SecretRef>,
+    /// How many requests per second one user may make over time
+    #[arg(long, env = "TODO_RATE_PER_SECOND", value_name = "N", default_value_t = 100, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rate_per_second: u32,
 
-    /// The OpenID Connect issuer of tokens, instead of a secret
-    #[arg(long, env = "TODO_OIDC_ISSUER", value_name = "URL")]
-    oidc_issuer: Option<String>,
-
-    /// What the tokens' audience must contain
-    #[arg(long, env = "TODO_OIDC_AUDIENCE", value_name = "NAME")]
-    oidc_audience: Option<String>,
+    /// How many requests one user may make at once after a pause
+    #[arg(long, env = "TODO_RATE_BURST", value_name = "N", default_value_t = 200, value_parser = clap::value_parser!(u32).range(1..=100_000))]
+    rate_burst: u32,
 }
 
-/// Runs the command until a signal.
+/// What runs beside the API, and how.
+struct Beside {
+    command: &'static str,
+    roles: BTreeSet<Role>,
+    connections: u32,
+    bus: Bus,
+}
+
+/// Runs `todo api` until a signal.
 pub(crate) async fn run(command: ApiCommand) -> Result<()> {
-    let _telemetry = telemetry::begin(command.log_format, "todo-api", &command.traces)?;
-    let url = command.database.source()?;
-    let secret = token_secret(&command)?;
-    let process = Process::open(command.listen).await?;
-    let shutdown = process.shutdown.clone();
-    let running = TaskTracker::new();
-
-    let connections = command.database_connections;
-    let Some(pool) = database::connect_when_there(&process, url, connections, &running).await? else {
-        return process.close().await;
-    };
-    telemetry::watch(&pool, &shutdown);
-    let (auth, secret) = match (secret, command.auth.oidc_issuer, command.auth.oidc_audience) {
-        (Some(source), ..) => {
-            let waiting = |reason: &str| process.waits_for(reason);
-            let Some(secret) = source.first(&shutdown, waiting).await? else {
-                return process.close().await;
-            };
-            let auth = AuthConfig::Hs256 {
-                secret: secret.expose().as_bytes().to_vec(),
-            };
-            (auth, Some((source, secret)))
-        }
-        (None, Some(issuer), Some(audience)) => (AuthConfig::Oidc { issuer, audience }, None),
-        (None, ..) => unreachable!("one of the two was demanded above"),
-    };
-    let mut health = Health::new(&pool, &shutdown);
-    let store = command.state_store.as_deref().filter(|name| !name.is_empty());
-    if command.bus == Bus::Dapr || store.is_some() {
-        health = health.with_sidecar(command.database.sidecar.client()?);
-    }
-    let waker = Waker::new();
-    let mut state = ApiState::new(
-        ApiConfig::new(auth),
-        pool.clone(),
-        waker.clone(),
-        process.metrics.clone(),
-    )
-    .map_err(|error| {
-        let setting = if secret.is_some() {
-            "TODO_TOKEN_SECRET"
-        } else {
-            "TODO_OIDC_ISSUER"
-        };
-        Refused::because(format_args!("{setting}: {error}"))
-    })?
-    .ready_when(health.check());
-
-    if let Some(name) = store {
-        let store = DaprState::new(command.database.sidecar.settings()?, name).map_err(Refused::because)?;
-        state = state.with_state_store(Arc::new(store));
-        running.spawn(state::keep_merging(state.conversations(), shutdown.clone()));
-    }
-    if let (Some(secrets), Some((source, first))) = (state.token_secrets(), secret) {
-        running.spawn(source.follow(first, shutdown.clone(), move |secret| {
-            let changed = secrets.change(secret.expose().as_bytes());
-            async { changed.map_err(|error| error.to_string()) }
-        }));
-    }
-    // No role, and yet what every process does: waking others, and keeping the tables small.
-    let roles = todo_worker::Settings {
+    let beside = Beside {
+        command: "api",
         roles: BTreeSet::new(),
-        ..todo_worker::Settings::default()
+        connections: command.database_connections,
+        bus: command.bus,
     };
-    running.spawn(todo_worker::run(pool.clone(), waker, roles, shutdown.clone()));
-    process.serve(todo_api::router(state));
-    running.spawn(health.announce(format!("todo api is ready at http://{}", process.address)));
-
-    shutdown.cancelled().await;
-    process.close().await?;
-    running.close();
-    running.wait().await;
-    pool.close().await;
-    Ok(())
+    command.process.run(beside).await
 }
 
-/// Where the secret of tokens comes from; `None` when an issuer makes them.
-fn token_secret(command: &ApiCommand) -> Result<Option<Source>> {
-    let auth = &command.auth;
-    let source = Source::one_of(
-        "TODO_TOKEN_SECRET",
-        auth.token_secret.as_deref(),
-        auth.token_secret_file.as_deref(),
-        auth.token_secret_ref.as_ref(),
-        || command.database.sidecar.client(),
-    )?;
-    match (&source, &auth.oidc_issuer, &auth.oidc_audience) {
-        (Some(_), None, None) | (None, Some(_), Some(_)) => Ok(source),
-        (Some(_), ..) => Err(Refused::because(
-            "TODO_TOKEN_SECRET and TODO_OIDC_ISSUER are both given: keep the one that makes the tokens",
-        )),
-        (None, None, None) => Err(Refused::because(
-            "TODO_TOKEN_SECRET is not set: give --token-secret (or TODO_TOKEN_SECRET_FILE or TODO_TOKEN_SECRET_REF), or \
-             --oidc-issuer and --oidc-audience",
-        )),
-        (None, Some(_), None) => Err(Refused::because(
-            "TODO_OIDC_AUDIENCE is not set: TODO_OIDC_ISSUER needs --oidc-audience",
-        )),
-        (None, None, Some(_)) => Err(Refused::because(
-            "TODO_OIDC_ISSUER is not set: TODO_OIDC_AUDIENCE needs --oidc-issuer",
-        )),
+/// Runs `todo serve` until a signal.
+pub(crate) async fn run_serve(command: ServeCommand) -> Result<()> {
+    let beside = Beside {
+        command: "serve",
+        roles: Role::ALL
+            .into_iter()
+            .filter(|role| !command.without.contains(role))
+            .collect(),
+        connections: command.database_connections,
+        bus: Bus::Local,
+    };
+    command.process.run(beside).await
+}
+
+impl ApiProcess {
+    async fn run(self, beside: Beside) -> Result<()> {
+        let name = beside.command;
+        let _telemetry = telemetry::begin(self.log_format, &format!("todo-{name}"), &self.traces)?;
+        let sidecar = &self.database.sidecar;
+        let url = self.database.source()?;
+        let authority = self.auth.authority(sidecar)?;
+        let internal_key = self.internal_key.source(sidecar)?;
+        let process = Process::open(self.listen).await?;
+        let shutdown = process.shutdown.clone();
+        let running = TaskTracker::new();
+
+        let Some(pool) = database::connect_when_there(&process, url, beside.connections, &running).await? else {
+            return process.close().await;
+        };
+        telemetry::watch(&pool, &shutdown);
+        let waiting = |reason: &str| process.waits_for(reason);
+        let Some(authority) = authority.first(&shutdown, waiting).await? else {
+            return process.close().await;
+        };
+        let internal_key = match internal_key {
+            Some(source) => {
+                let Some(key) = source.first(&shutdown, waiting).await? else {
+                    return process.close().await;
+                };
+                Some((source, key))
+            }
+            None => None,
+        };
+        let mut health = Health::new(&pool, &shutdown);
+        let store = self.state_store.as_deref().filter(|name| !name.is_empty());
+        if beside.bus == Bus::Dapr || store.is_some() {
+            health = health.with_sidecar(sidecar.client()?);
+        }
+        let waker = Waker::new();
+        let config = self.limits.apply(ApiConfig::new(authority.config.clone()));
+        let mut state = ApiState::new(config, pool.clone(), waker.clone(), process.metrics.clone())
+            .map_err(|error| Refused::because(format_args!("{}: {error}", authority.setting)))?
+            .ready_when(health.check());
+        if let Some((_, key)) = &internal_key {
+            state = state
+                .with_internal_key(key.expose().as_bytes())
+                .map_err(|error| Refused::because(format_args!("TODO_INTERNAL_KEY: {error}")))?;
+        }
+        if let Some(name) = store {
+            let store = DaprState::new(sidecar.settings()?, name).map_err(Refused::because)?;
+            state = state.with_state_store(Arc::new(store));
+            running.spawn(state::keep_merging(state.conversations(), shutdown.clone()));
+        }
+        if let (Some(secrets), Some((source, first))) = (state.token_secrets(), authority.secret) {
+            running.spawn(source.follow(first, shutdown.clone(), move |secret| {
+                let changed = secrets.change(secret.expose().as_bytes());
+                async { changed.map_err(|error| error.to_string()) }
+            }));
+        }
+        if let (Some(keys), Some((source, first))) = (state.internal_keys().cloned(), internal_key) {
+            running.spawn(source.follow(first, shutdown.clone(), move |key| {
+                let changed = keys.change(key.expose().as_bytes());
+                async { changed.map_err(|error| error.to_string()) }
+            }));
+        }
+        // Also without a role there is what every process does: waking others, and keeping the tables small.
+        let settings = todo_worker::Settings {
+            roles: beside.roles,
+            ..todo_worker::Settings::default()
+        };
+        running.spawn(todo_worker::run(pool.clone(), waker, settings, shutdown.clone()));
+        process.serve(todo_api::router(state));
+        running.spawn(health.announce(format!("todo {name} is ready at http://{}", process.address)));
+
+        shutdown.cancelled().await;
+        process.close().await?;
+        running.close();
+        running.wait().await;
+        pool.close().await;
+        Ok(())
+    }
+}
+
+impl LimitArgs {
+    fn apply(&self, config: ApiConfig) -> ApiConfig {
+        ApiConfig {
+            max_page_size: self.max_page_size,
+            max_body_bytes: usize::try_from(self.max_body_bytes).unwrap_or(usize::MAX),
+            rate_limit: RateLimit::new(self.rate_per_second, self.rate_burst),
+            ..config
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::Parser;
+    use serde_json::Value;
+
+    use super::*;
+
+    #[derive(Parser)]
+    struct Limits {
+        #[command(flatten)]
+        limits: LimitArgs,
+    }
+
+    fn takes(flag: &str, value: &Value) -> bool {
+        Limits::try_parse_from(["todo", &format!("--{flag}={value}")]).is_ok()
+    }
+
+    #[test]
+    fn limits_have_the_bounds_of_a_manifest() {
+        let (_, crd) = todo_crds::crd_yaml()
+            .into_iter()
+            .find(|(file, _)| file.contains("todoplatforms"))
+            .unwrap();
+        for (flag, field) in [
+            ("max-page-size", "maxPageSize"),
+            ("max-body-bytes", "maxBodyBytes"),
+            ("rate-per-second", "perSecond"),
+            ("rate-burst", "burst"),
+        ] {
+            let bound = |name: &str| -> i64 {
+                let field = crd.split(&format!("{field}:\n")).nth(1).unwrap();
+                let value = field.split(&format!("{name}: ")).nth(1).unwrap();
+                let digits: String = value.chars().take_while(char::is_ascii_digit).collect();
+                digits.parse().unwrap()
+            };
+            let (least, most) = (bound("minimum"), bound("maximum"));
+            assert!(takes(flag, &least.into()) && takes(flag, &most.into()), "{flag}");
+            assert!(
+                !takes(flag, &(least - 1).into()) && !takes(flag, &(most + 1).into()),
+                "{flag}: {least} to {most}"
+            );
+        }
+        let config = Limits::parse_from(["todo", "--max-page-size=7", "--rate-burst=9"]).limits;
+        let config = config.apply(ApiConfig::new(todo_api::AuthConfig::Hs256 { secret: vec![7; 32] }));
+        assert_eq!(config.max_page_size, 7);
+        assert_eq!(config.max_body_bytes, 256 * 1024);
+        assert_eq!(config.rate_limit, RateLimit::new(100, 9));
     }
 }

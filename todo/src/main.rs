@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand};
 
 mod alarms;
 mod api;
+mod auth;
 mod database;
 mod declared;
 mod events;
@@ -43,6 +44,7 @@ struct Cli {
 enum Command {
     Up(up::UpCommand),
     Api(api::ApiCommand),
+    Serve(api::ServeCommand),
     Worker(worker::WorkerCommand),
     Migrate(database::MigrateCommand),
     Token(token::TokenCommand),
@@ -67,6 +69,7 @@ fn main() -> ExitCode {
         Command::Generate(command) => generate::run(&command).map(|()| ExitCode::SUCCESS),
         Command::Up(command) => block_on(up::run(command)),
         Command::Api(command) => block_on(api::run(command)),
+        Command::Serve(command) => block_on(api::run_serve(command)),
         Command::Worker(command) => block_on(worker::run(command)),
         Command::Migrate(command) => block_on(database::run_migrate(command)),
         Command::Token(command) => token::run(&command).map(|()| ExitCode::SUCCESS),

@@ -28,7 +28,7 @@ pub(crate) struct TraceArgs {
     #[arg(long, env = "OTEL_EXPORTER_OTLP_PROTOCOL", value_name = "NAME")]
     otlp_protocol: Option<String>,
 
-    /// How this process is called in traces [default: todo-api, todo-relay and so on; todo for todo up]
+    /// How this process is called in traces [default: todo-api, todo-serve, todo-relay and so on; todo for todo up]
     #[arg(long, env = "OTEL_SERVICE_NAME", value_name = "NAME")]
     trace_service: Option<String>,
 

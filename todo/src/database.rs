@@ -1,7 +1,7 @@
 //! The database that a process works on: connecting, migrating, and refusing what does not fit.
 
 use std::path::PathBuf;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
 use clap::Args;
@@ -10,6 +10,7 @@ use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
 use sqlx::{Connection as _, PgConnection, PgPool};
 use todo_dapr::Secret;
 use todo_events::{outbox, partitions};
+use todo_recurrence::span::Span;
 use todo_recurrence::zone;
 use todo_tasks::{schedule, zone_rules};
 use tokio_util::sync::CancellationToken;
@@ -49,6 +50,10 @@ const OLDEST_SERVER: i32 = 150_000;
 pub(crate) struct MigrateCommand {
     #[command(flatten)]
     database: DatabaseArgs,
+
+    /// How long to wait for a database that is not there yet, such as 2m
+    #[arg(long, env = "TODO_MIGRATE_WAIT", value_name = "DURATION", default_value = "0s")]
+    wait: Span,
 }
 
 /// Which database, and the settings file that may name it.
@@ -108,7 +113,23 @@ impl DatabaseArgs {
 /// Runs `todo migrate`.
 pub(crate) async fn run_migrate(command: MigrateCommand) -> Result<()> {
     crate::logging::init(None);
-    migrate(&command.database.url().await?).await?;
+    let until = Instant::now() + Duration::from_secs(command.wait.seconds());
+    let mut said = String::new();
+    loop {
+        // Read again each time: it may be changed because the database cannot be reached.
+        let outcome = migrate(&command.database.url().await?).await;
+        let error = match outcome {
+            Err(error) if (is_away(&error) || is_not_made(&error)) && Instant::now() + WAIT < until => {
+                format!("{error:#}")
+            }
+            outcome => break outcome?,
+        };
+        if error != said {
+            tracing::warn!(reason = error, "waiting");
+            said = error;
+        }
+        tokio::time::sleep(WAIT).await;
+    }
     println!("the database is at version {}", newest_known());
     Ok(())
 }
@@ -168,6 +189,14 @@ fn is_away(error: &anyhow::Error) -> bool {
         Some(sqlx::Error::Database(error)) => error
             .code()
             .is_some_and(|code| ["57P", "53"].iter().any(|class| code.starts_with(class))),
+        _ => false,
+    }
+}
+
+/// Whether the server is there and the database is yet to be made.
+fn is_not_made(error: &anyhow::Error) -> bool {
+    match error.downcast_ref() {
+        Some(sqlx::Error::Database(error)) => error.code().as_deref() == Some("3D000"),
         _ => false,
     }
 }

@@ -30,6 +30,7 @@ mod crds;
 mod kubelet;
 mod namespace;
 mod options;
+mod strimzi;
 
 pub use self::audit::{AuditEntry, AuditLog};
 pub use self::cluster::Cluster;
@@ -37,4 +38,5 @@ pub use self::control_plane::Program;
 pub use self::kubelet::{FakeKubelet, Fate};
 pub use self::namespace::Namespace;
 pub use self::options::Options;
+pub use self::strimzi::{StandInKafka, StandInTopicOperator, StandInUserOperator, Topic};
 pub use todo_test_tools::CrdGroup;

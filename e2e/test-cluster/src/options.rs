@@ -38,6 +38,7 @@ impl Options {
     pub(crate) fn groups(self) -> impl Iterator<Item = CrdGroup> {
         CrdGroup::ALL.into_iter().filter(move |group| match group {
             CrdGroup::Dapr => self.dapr,
+            CrdGroup::Strimzi => self.strimzi,
             CrdGroup::Keda => self.keda,
             CrdGroup::Monitoring => self.monitoring,
             CrdGroup::CloudNativePg => self.cnpg,

@@ -8,6 +8,7 @@ use anyhow::{Context, Result};
 use crate::cache::{cache_folder, cached};
 use crate::go::source;
 use crate::program::named;
+use crate::strimzi::strimzi_crds;
 use crate::{dapr, pinned};
 
 /// A project whose CRDs a cluster may have.
@@ -15,6 +16,8 @@ use crate::{dapr, pinned};
 pub enum CrdGroup {
     /// Dapr: `Component`, `Subscription`, `Resiliency`, `Configuration` and more.
     Dapr,
+    /// Strimzi: `KafkaTopic`, `KafkaUser`, `Kafka`, `KafkaNodePool`.
+    Strimzi,
     /// KEDA: `ScaledObject`, `TriggerAuthentication`.
     Keda,
     /// The Prometheus operator: `PodMonitor`, `PrometheusRule`.
@@ -46,12 +49,19 @@ const MONITORING: Files = Files {
 
 impl CrdGroup {
     /// Every project.
-    pub const ALL: [Self; 4] = [Self::Dapr, Self::Keda, Self::Monitoring, Self::CloudNativePg];
+    pub const ALL: [Self; 5] = [
+        Self::Dapr,
+        Self::Strimzi,
+        Self::Keda,
+        Self::Monitoring,
+        Self::CloudNativePg,
+    ];
 
     /// The variable that names a folder of this project's CRDs, as YAML files.
     pub const fn variable(self) -> &'static str {
         match self {
             Self::Dapr => "TODO_DAPR_CRDS",
+            Self::Strimzi => "TODO_STRIMZI_CRDS",
             Self::Keda => "TODO_KEDA_CRDS",
             Self::Monitoring => "TODO_MONITORING_CRDS",
             Self::CloudNativePg => "TODO_CNPG_CRDS",
@@ -66,6 +76,7 @@ pub fn crds(group: CrdGroup) -> Result<PathBuf> {
     }
     match group {
         CrdGroup::Dapr => Ok(dapr::dapr_chart()?.join("crds")),
+        CrdGroup::Strimzi => strimzi_crds(),
         CrdGroup::Keda => of_module("keda-crds", &KEDA),
         CrdGroup::Monitoring => of_module("monitoring-crds", &MONITORING),
         CrdGroup::CloudNativePg => Ok(pinned("cnpg")),

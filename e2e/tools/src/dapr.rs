@@ -60,24 +60,29 @@ pub fn dapr() -> Result<Dapr> {
 
 /// What a cluster runs beside [`dapr`].
 pub fn dapr_control_plane() -> Result<DaprControlPlane> {
-    let folder = match named(DAPR_CONTROL_PLANE)? {
-        Some(given) => given,
-        None => built(
-            "dapr-control-plane",
-            &[
-                "github.com/dapr/dapr/cmd/injector",
-                "github.com/dapr/dapr/cmd/operator",
-                "github.com/dapr/dapr/cmd/placement",
-                "github.com/dapr/dapr/cmd/sentry",
-            ],
-        )?,
-    };
+    let folder = dapr_control_plane_folder()?;
     Ok(DaprControlPlane {
         sentry: folder.join("sentry"),
         injector: folder.join("injector"),
         operator: folder.join("operator"),
         placement: folder.join("placement"),
     })
+}
+
+/// The folder of those programs.
+pub(crate) fn dapr_control_plane_folder() -> Result<PathBuf> {
+    if let Some(given) = named(DAPR_CONTROL_PLANE)? {
+        return Ok(given);
+    }
+    built(
+        "dapr-control-plane",
+        &[
+            "github.com/dapr/dapr/cmd/injector",
+            "github.com/dapr/dapr/cmd/operator",
+            "github.com/dapr/dapr/cmd/placement",
+            "github.com/dapr/dapr/cmd/sentry",
+        ],
+    )
 }
 
 /// The folder of Dapr's Helm chart. Its CRDs are in `crds/`.
@@ -97,10 +102,12 @@ pub fn dapr_version() -> Result<String> {
     required_version(&pinned("dapr"), MODULE)
 }
 
+/// `name` is of the tool and of the folder of its go.mod. The sidecar's is by itself: it has some hundred modules that
+/// nothing else needs.
 fn built(name: &str, packages: &[&str]) -> Result<PathBuf> {
     GoPrograms {
         name,
-        module: &pinned("dapr"),
+        module: &pinned(name),
         packages,
         // Without it a sidecar knows no component at all.
         tags: "stablecomponents",

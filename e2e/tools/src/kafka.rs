@@ -1,6 +1,6 @@
 //! Kafka: its jars come from Maven Central, and a Java of this machine runs them.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use anyhow::Result;
@@ -35,16 +35,21 @@ pub fn kafka() -> Result<Kafka> {
     let pins = [project.join("pom.xml")];
     let folder = cached(&cache_folder()?, "kafka", &pins, "", |draft| {
         eprintln!("kafka: fetching its jars, once");
-        let mut fetch = Command::new(program("mvn", "maven")?);
-        fetch
-            .args(["--batch-mode", "dependency:copy-dependencies", "-DincludeScope=runtime"])
-            .arg("-f")
-            .arg(project.join("pom.xml"))
-            .arg(format!("-DoutputDirectory={}", draft.join("libs").display()));
-        run("kafka", "lines of maven", &mut fetch)
+        fetch_jars("kafka", &project.join("pom.xml"), &draft.join("libs"))
     })?;
     Ok(Kafka {
         java,
         libs: folder.join("libs"),
     })
+}
+
+/// Puts the jars that a pom.xml depends on into a folder.
+pub(crate) fn fetch_jars(tool: &str, pom: &Path, libs: &Path) -> Result<()> {
+    let mut fetch = Command::new(program("mvn", "maven")?);
+    fetch
+        .args(["--batch-mode", "dependency:copy-dependencies", "-DincludeScope=runtime"])
+        .arg("-f")
+        .arg(pom)
+        .arg(format!("-DoutputDirectory={}", libs.display()));
+    run(tool, "lines of maven", &mut fetch)
 }

@@ -24,6 +24,7 @@ mod leash;
 mod ports;
 mod program;
 mod redis;
+mod strimzi;
 
 use std::path::{Path, PathBuf};
 
@@ -31,6 +32,7 @@ use anyhow::Result;
 
 pub use self::coredns::{COREDNS, coredns};
 pub use self::crds::{CrdGroup, crds};
+use self::dapr::dapr_control_plane_folder;
 pub use self::dapr::{
     DAPR_CHART, DAPR_CONTROL_PLANE, DAPR_SCHEDULER, DAPRD, Dapr, DaprControlPlane, dapr, dapr_chart,
     dapr_control_plane, dapr_version,
@@ -54,6 +56,9 @@ pub fn variables() -> Result<Vec<(&'static str, PathBuf)>> {
         (KAFKA_LIBS, kafka()?.libs),
         (REDIS_SERVER, redis_server()?),
         (KUBERNETES, kubernetes()?),
+        (HELM, helm()?),
+        (COREDNS, coredns()?),
+        (DAPR_CONTROL_PLANE, dapr_control_plane_folder()?),
     ];
     for group in CrdGroup::ALL {
         variables.push((group.variable(), crds(group)?));

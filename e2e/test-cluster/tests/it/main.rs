@@ -2,3 +2,4 @@
 
 mod controllers;
 mod server;
+mod strimzi;

@@ -157,3 +157,30 @@ async fn nothing_is_left_of_a_cluster_that_was_dropped() -> Result<()> {
     assert!(!folder.exists());
     Ok(())
 }
+
+#[tokio::test]
+async fn the_shared_cluster_has_every_projects_resources() -> Result<()> {
+    let began = Instant::now();
+    let cluster = Cluster::shared().await?;
+    println!("the shared cluster was there after {:?}", began.elapsed());
+    for (group, version, kind) in [
+        ("dapr.io", "v1alpha1", "Component"),
+        ("dapr.io", "v2alpha1", "Subscription"),
+        ("dapr.io", "v1alpha1", "Resiliency"),
+        ("dapr.io", "v1alpha1", "Configuration"),
+        ("kafka.strimzi.io", "v1", "KafkaTopic"),
+        ("kafka.strimzi.io", "v1", "KafkaUser"),
+        ("kafka.strimzi.io", "v1", "Kafka"),
+        ("keda.sh", "v1alpha1", "ScaledObject"),
+        ("keda.sh", "v1alpha1", "TriggerAuthentication"),
+        ("monitoring.coreos.com", "v1", "PodMonitor"),
+        ("monitoring.coreos.com", "v1", "PrometheusRule"),
+        ("postgresql.cnpg.io", "v1", "Cluster"),
+    ] {
+        let kind = GroupVersionKind::gvk(group, version, kind);
+        discovery::pinned_kind(&cluster.client().await?, &kind)
+            .await
+            .with_context(|| format!("{kind:?}"))?;
+    }
+    Ok(())
+}

@@ -294,6 +294,9 @@ pub enum Error {
     /// The cluster has no such kind, or no more.
     #[error("this cluster does not serve {}: install what brings it", .0.resource_name())]
     NotServed(Kind),
+    /// A platform's own processes did not do what they were asked for. The text says what and why.
+    #[error("{0}")]
+    Platform(String),
     /// The operator sent or read what cannot be.
     #[error("{call} failed by a mistake in the operator: {message}")]
     Bug {
@@ -317,7 +320,7 @@ impl Error {
     pub const fn class(&self) -> Class {
         match self {
             Self::Conflict { .. } | Self::Terminating { .. } | Self::NotLeading => Class::Conflict,
-            Self::Unavailable { .. } | Self::NotServed(_) => Class::Unavailable,
+            Self::Unavailable { .. } | Self::NotServed(_) | Self::Platform(_) => Class::Unavailable,
             Self::Denied { .. } | Self::Refused { .. } => Class::Denied,
             Self::NotFound { .. } | Self::Invalid { .. } | Self::Immutable { .. } => Class::Invalid,
             Self::NotOurs { .. } => Class::NotOurs,

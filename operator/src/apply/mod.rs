@@ -151,6 +151,7 @@ impl Writer<'_> {
         for (name, value) in precondition.as_object().into_iter().flatten() {
             metadata[name] = value.clone();
         }
+        drop_nulls(&mut body);
         self.send(manager, &body, Some(hash)).await
     }
 
@@ -217,6 +218,18 @@ impl Writer<'_> {
             });
         }
         Ok(())
+    }
+}
+
+/// An apply takes a field that is `null` for one that it is to own.
+fn drop_nulls(value: &mut Value) {
+    match value {
+        Value::Object(fields) => {
+            fields.retain(|_, value| !value.is_null());
+            fields.values_mut().for_each(drop_nulls);
+        }
+        Value::Array(items) => items.iter_mut().for_each(drop_nulls),
+        _ => {}
     }
 }
 

@@ -5,4 +5,11 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod apply;
+mod discovery;
+mod events;
 mod kafka;
+mod lease;
+mod live;
+mod prune;
+mod scene;

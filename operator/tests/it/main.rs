@@ -5,5 +5,12 @@
 
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod apply;
+mod discovery;
+mod events;
 mod install;
 mod kafka;
+mod lease;
+mod live;
+mod prune;
+mod scene;

@@ -3,6 +3,7 @@
 //! Here: which kinds there are ([`Kind`]), one desired object ([`Child`]), and all of one pass in the order in which they
 //! are applied ([`Children`]). Not here: what is in them (`platform::build`), and sending them anywhere (`apply`).
 
+use std::collections::BTreeSet;
 use std::fmt;
 
 use kube::core::{ApiResource, GroupVersionKind};
@@ -273,23 +274,51 @@ pub enum Write {
 
 /// Every child of a platform, in the order in which they are applied.
 #[derive(Clone, Debug, Default, PartialEq)]
-pub struct Children(Vec<Child>);
+pub struct Children {
+    built: Vec<Child>,
+    kept: BTreeSet<ChildKey>,
+    is_partial: bool,
+}
 
 impl Children {
     /// Adds one. Two with one key are a mistake in the build.
     pub fn add(&mut self, child: Child) {
-        debug_assert!(self.0.iter().all(|other| other.key != child.key), "{} twice", child.key);
-        let place = self.0.partition_point(|other| other.stage <= child.stage);
-        self.0.insert(place, child);
+        debug_assert!(
+            self.built.iter().all(|other| other.key != child.key),
+            "{} twice",
+            child.key
+        );
+        let place = self.built.partition_point(|other| other.stage <= child.stage);
+        self.built.insert(place, child);
+    }
+
+    /// Notes that more is asked for than is here: something that the rest is made of is not known yet.
+    pub fn leave_rest(&mut self) {
+        self.is_partial = true;
+    }
+
+    /// Whether this is all. When it is not, what is in the cluster and not here may be wanted still: nothing is pruned.
+    pub fn is_complete(&self) -> bool {
+        !self.is_partial
+    }
+
+    /// Notes that this object is asked for, whatever it is like: it is not deleted.
+    pub fn keep(&mut self, key: ChildKey) {
+        self.kept.insert(key);
+    }
+
+    /// Whether this object is asked for.
+    pub fn asks_for(&self, key: &ChildKey) -> bool {
+        self.kept.contains(key) || self.get(key).is_some()
     }
 
     /// All of them, in order.
     pub fn iter(&self) -> impl Iterator<Item = &Child> {
-        self.0.iter()
+        self.built.iter()
     }
 
     /// The one with this key.
     pub fn get(&self, key: &ChildKey) -> Option<&Child> {
-        self.0.iter().find(|child| child.key == *key)
+        self.built.iter().find(|child| child.key == *key)
     }
 }

@@ -3,7 +3,7 @@
 //! Data only. It is read from the cluster by dereferencing, and written down in tests.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt;
+use std::fmt::{self, Write as _};
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
@@ -48,6 +48,8 @@ pub struct SecretFacts {
     pub hash: String,
     /// By key: the port in a value that is a URL or `host:port`, for the network policies.
     pub ports: BTreeMap<String, u16>,
+    /// Which object it is; `None` for values that are in no object.
+    pub uid: Option<String>,
 }
 
 impl SecretFacts {
@@ -63,17 +65,25 @@ impl SecretFacts {
         }
         Self {
             keys: data.keys().map(|key| (*key).to_owned()).collect(),
-            hash: hash.finalize().iter().map(|byte| format!("{byte:02x}")).collect(),
+            hash: hexadecimal(&hash.finalize()),
             ports: data
                 .iter()
                 .filter_map(|(key, value)| Some(((*key).to_owned(), port(std::str::from_utf8(value).ok()?)?)))
                 .collect(),
+            uid: None,
         }
     }
 }
 
+pub(super) fn hexadecimal(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |mut text, byte| {
+        let _ = write!(text, "{byte:02x}");
+        text
+    })
+}
+
 /// The port of a URL or of `host:port`; that of the scheme where the URL names none.
-fn port(address: &str) -> Option<u16> {
+pub(super) fn port(address: &str) -> Option<u16> {
     let address = address.trim();
     let (scheme, rest) = address.split_once("://").unwrap_or(("", address));
     let authority = rest.split(['/', '?', '#']).next()?;
@@ -121,6 +131,8 @@ pub struct KafkaFacts {
     pub listener: Option<KafkaListener>,
     /// Of how many brokers it says that they are there; `None` when it says nothing.
     pub brokers: Option<u32>,
+    /// Whether users may do only what their `KafkaUser` says. Without, Strimzi refuses a `KafkaUser` that says anything.
+    pub authorizes: bool,
 }
 
 /// A listener of Strimzi's `Kafka`.

@@ -10,6 +10,7 @@ mod problem;
 pub mod release;
 pub mod seen;
 pub mod status;
+pub mod validate;
 
 pub use inputs::{DatabaseFacts, Drawn, Inputs, InternalKey, KafkaFacts, KafkaListener, Release, SecretFacts};
 pub use problem::{Problem, Severity};

@@ -8,6 +8,7 @@
 mod apply;
 mod discovery;
 mod events;
+mod build;
 mod install;
 mod kafka;
 mod lease;

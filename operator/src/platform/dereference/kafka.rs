@@ -25,6 +25,7 @@ pub(super) fn facts(kafka: &Value, scram: bool) -> KafkaFacts {
     KafkaFacts {
         listener: fitting.into_iter().find_map(|listener| open(kafka, listener, scram)),
         brokers: brokers(kafka),
+        authorizes: kafka.pointer("/spec/kafka/authorization/type").and_then(Value::as_str) == Some("simple"),
     }
 }
 

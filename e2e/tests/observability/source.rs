@@ -8,7 +8,7 @@ use anyhow::Result;
 use crate::catalogue::{Catalogue, Kind, project};
 
 /// The crates whose code runs in the platform's processes.
-const CRATES: [&str; 7] = ["api", "crds", "dapr", "events", "tasks", "todo", "worker"];
+const CRATES: [&str; 8] = ["api", "crds", "dapr", "events", "operator", "tasks", "todo", "worker"];
 
 /// Every file of the crates' `src`.
 pub(crate) struct Source {

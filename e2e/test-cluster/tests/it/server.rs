@@ -1,5 +1,9 @@
 //! The API server: clients, audit, restarts.
 
+use std::fs::{self, DirEntry};
+use std::io::{BufRead as _, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result};
@@ -141,20 +145,60 @@ async fn the_api_server_comes_back_with_what_it_had() -> Result<()> {
     Ok(())
 }
 
+fn folder_of(cluster: &Cluster) -> Result<PathBuf> {
+    Ok(cluster.kubeconfig().parent().context("it is in a folder")?.to_owned())
+}
+
+/// How many processes work in a folder.
+fn work_in(folder: &Path) -> Result<usize> {
+    let processes = fs::read_dir("/proc")?.flatten();
+    let works_there = |process: &DirEntry| fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd == folder);
+    Ok(processes.filter(works_there).count())
+}
+
 #[tokio::test]
 async fn nothing_is_left_of_a_cluster_that_was_dropped() -> Result<()> {
     let cluster = Cluster::start(Options::NONE).await?;
-    let folder = cluster.kubeconfig().parent().context("it is in a folder")?.to_owned();
-    let works_there = || -> Result<usize> {
-        let processes = std::fs::read_dir("/proc")?.flatten();
-        Ok(processes
-            .filter(|process| std::fs::read_link(process.path().join("cwd")).is_ok_and(|cwd| cwd == folder))
-            .count())
-    };
-    assert_eq!(works_there()?, 3);
+    let folder = folder_of(&cluster)?;
+    assert_eq!(work_in(&folder)?, 3);
     drop(cluster);
-    assert_eq!(works_there()?, 0);
+    assert_eq!(work_in(&folder)?, 0);
     assert!(!folder.exists());
+    Ok(())
+}
+
+#[tokio::test]
+async fn nothing_is_left_of_a_cluster_whose_process_was_killed() -> Result<()> {
+    const CHILD: &str = "TODO_TEST_CLUSTER_CHILD";
+    const MARK: &str = "the cluster is in ";
+    if std::env::var_os(CHILD).is_some() {
+        let cluster = Cluster::shared_with(Options::NONE).await?;
+        println!("{MARK}{}", folder_of(cluster)?.display());
+        return std::future::pending().await;
+    }
+    let mut child = Command::new(std::env::current_exe()?)
+        .args(["--exact", "--nocapture"])
+        .arg("server::nothing_is_left_of_a_cluster_whose_process_was_killed")
+        .env(CHILD, "1")
+        .stdout(Stdio::piped())
+        .spawn()?;
+    let output = BufReader::new(child.stdout.take().context("it is piped")?);
+    let folder = output.lines().map_while(Result::ok).find_map(|line| {
+        let (_, folder) = line.split_once(MARK)?;
+        Some(PathBuf::from(folder))
+    });
+    child.kill()?;
+    child.wait()?;
+    let folder = folder.context("the child starts no cluster")?;
+    let began = Instant::now();
+    while work_in(&folder)? > 0 || folder.exists() {
+        assert!(
+            began.elapsed() < Duration::from_secs(20),
+            "something is left in {}",
+            folder.display()
+        );
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
     Ok(())
 }
 

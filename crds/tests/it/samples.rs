@@ -3,7 +3,7 @@
 use std::path::Path;
 
 use todo_crds::manifest::load;
-use todo_crds::platform::LogFormat;
+use todo_crds::platform::{LogFormat, SaslMechanism};
 use todo_crds::schedule::{CatchUpPolicy, Overlap, Priority};
 use todo_crds::{AuthSettings, Manifest, Role, Settings};
 
@@ -121,6 +121,51 @@ fn the_large_sample_runs_on_one_machine_and_says_what_has_no_effect_there() {
             settings.notes
         );
     }
+}
+
+#[test]
+fn every_sample_is_a_manifest_that_means_what_its_name_says() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/samples");
+    let mut files = Vec::new();
+    for entry in std::fs::read_dir(folder).unwrap() {
+        files.push(entry.unwrap().file_name().into_string().unwrap());
+    }
+    files.sort();
+    assert_eq!(
+        files,
+        [
+            "managed-kafka-scram.yaml",
+            "platform.yaml",
+            "production.yaml",
+            "schedules.yaml"
+        ]
+    );
+
+    let kafka = sample("managed-kafka-scram.yaml").platform.spec.kafka.unwrap();
+    let external = kafka.external.unwrap();
+    assert_eq!(external.sasl.unwrap().mechanism, SaslMechanism::ScramSha512);
+    assert!(external.tls && external.manage_topics && external.ca_secret_ref.is_some());
+
+    let [platform, schedules] = ["platform.yaml", "schedules.yaml"].map(|file| {
+        let path = Path::new(env!("CARGO_MANIFEST_DIR"))
+            .join("../config/samples")
+            .join(file);
+        std::fs::read_to_string(path).unwrap()
+    });
+    let manifest = load(&[("platform.yaml", &platform), ("schedules.yaml", &schedules)])
+        .unwrap_or_else(|errors| panic!("{errors:#?}"));
+    assert_eq!(manifest.schedules.len(), 8);
+    for schedule in &manifest.schedules {
+        assert_eq!(schedule.validate(), [], "{:?}", schedule.metadata.name);
+    }
+    assert_eq!(
+        manifest
+            .schedules
+            .iter()
+            .filter(|schedule| schedule.spec.suspend)
+            .count(),
+        1
+    );
 }
 
 #[test]

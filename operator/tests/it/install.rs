@@ -6,6 +6,7 @@ use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::Namespace;
 use k8s_openapi::api::rbac::v1::{ClusterRole, PolicyRule};
 use kube::Api;
 use kube::api::{DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -77,6 +78,26 @@ async fn what_is_installed_runs_under_the_strictest_pod_security() {
         .await
         .unwrap()
         .unwrap();
+}
+
+#[tokio::test]
+async fn every_sample_is_taken() {
+    let cluster = cluster().await;
+    let made = PostParams::default();
+    let namespaces: Api<Namespace> = Api::all(cluster.client().await.unwrap());
+    let todo = serde_json::from_value(json!({"metadata": {"name": "todo"}})).unwrap();
+    namespaces.create(&made, &todo).await.unwrap();
+    let mut apply = cluster.kubectl();
+    apply
+        .current_dir(root())
+        .args(["apply", "--dry-run=server", "-f", "config/samples"]);
+    let applied = tokio::task::spawn_blocking(move || apply.output())
+        .await
+        .unwrap()
+        .unwrap();
+    assert!(applied.status.success(), "{}", String::from_utf8_lossy(&applied.stderr));
+    let warned = String::from_utf8_lossy(&applied.stderr).into_owned();
+    assert_eq!(warned, "", "the API server warns");
 }
 
 /// Verbs by group and resource.

@@ -14,6 +14,7 @@ mod create;
 mod event_size;
 mod histories;
 mod idempotency;
+mod known_users;
 mod lists;
 mod next;
 mod ownership;

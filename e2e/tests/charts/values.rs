@@ -82,6 +82,11 @@ fn values_that_would_do_nothing_or_harm_are_refused() -> Result<()> {
         ("watchNamespaces={Not A Namespace}", "watchNamespaces"),
         ("image.digest=latest", "digest"),
         ("logFormat=xml", "logFormat"),
+        ("internalApiUrl=ftp://example.com", "internalApiUrl"),
+        (
+            "daprSidecar.enabled=true,internalApiUrl=http://example.com",
+            "internalApiUrl",
+        ),
     ] {
         let rendered = helm(&["template", OPERATOR, "--set", wrong])?;
         let stderr = String::from_utf8_lossy(&rendered.stderr);

@@ -9,6 +9,7 @@ mod apply;
 mod discovery;
 mod events;
 mod build;
+mod built;
 mod helm;
 mod install;
 mod kafka;

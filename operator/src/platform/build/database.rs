@@ -118,7 +118,7 @@ fn cluster(draft: &Draft) -> Child {
     object.content(&json!({"spec": {
         "instances": 3,
         "bootstrap": {"initdb": {"database": NAME, "owner": NAME}},
-        "postgresql": {"synchronous": {"method": "any", "number": 1, "dataDurability": "required"}},
+        "postgresql": {"synchronous": {"method": "any", "number": 1}},
         "storage": storage,
     }}))
 }

@@ -37,12 +37,12 @@ fn platform(text: &str) -> TodoPlatform {
 }
 
 /// A manifest of these tests.
-fn manifest(name: &str) -> TodoPlatform {
+pub(crate) fn manifest(name: &str) -> TodoPlatform {
     platform(&std::fs::read_to_string(folder().join("manifests").join(name)).unwrap())
 }
 
 /// A manifest that users are given.
-fn sample(name: &str) -> TodoPlatform {
+pub(crate) fn sample(name: &str) -> TodoPlatform {
     let samples = Path::new(env!("CARGO_MANIFEST_DIR")).join("../config/samples");
     platform(&std::fs::read_to_string(samples.join(name)).unwrap())
 }
@@ -99,7 +99,7 @@ fn references(value: &Value, found: &mut Vec<String>) {
 }
 
 /// The inputs of a pass over a platform that is settled: all that it refers to is there, and its release runs.
-fn inputs(platform: TodoPlatform, capabilities: Capabilities) -> Inputs {
+pub(crate) fn inputs(platform: TodoPlatform, capabilities: Capabilities) -> Inputs {
     let settings = Settings {
         image_repository: "registry.example.com/todo-platform".to_owned(),
         evaluation_postgres_image: "docker.io/library/postgres:17".to_owned(),

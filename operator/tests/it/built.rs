@@ -1,0 +1,72 @@
+//! What is built of a manifest, on a real API server with everyone's CRDs.
+
+use std::sync::Arc;
+
+use anyhow::{Context as _, Result};
+use kube::api::{Api, PostParams};
+use todo_crds::TodoPlatform;
+use todo_operator::apply::{Applied, drift};
+use todo_operator::platform::Inputs;
+use todo_operator::platform::build::build;
+use todo_test_cluster::{Cluster, Options};
+
+use crate::build::{inputs, manifest, sample};
+use crate::scene::Scene;
+
+/// The inputs of a platform that is there, in the scene's namespace, so that its children have an owner.
+async fn settled(scene: &Scene, mut platform: TodoPlatform) -> Result<Inputs> {
+    let metadata = &mut platform.metadata;
+    metadata.namespace = Some(scene.namespace.name().to_owned());
+    metadata.uid = None;
+    if let Some(strimzi) = platform.spec.kafka.as_mut().and_then(|kafka| kafka.strimzi.as_mut()) {
+        strimzi.cluster.namespace = None;
+    }
+    let api: Api<TodoPlatform> = scene.namespace.api();
+    let created = api.create(&PostParams::default(), &platform).await?;
+    Ok(inputs(created, scene.capabilities.clone()))
+}
+
+async fn is_taken_as_it_is(options: Options, platform: TodoPlatform) -> Result<()> {
+    let scene = Scene::on(Cluster::shared_with(options).await?, "built").await?;
+    let inputs = settled(&scene, platform).await?;
+    let children = build(&inputs);
+    for child in children.iter() {
+        let applied = scene.apply(child).await.with_context(|| child.key.to_string())?;
+        assert_eq!(applied, Applied::Created, "{}", child.key);
+    }
+    // A field that the API server does not know, or writes in another way, would be sent again in each pass.
+    for child in children.iter() {
+        assert_eq!(drift(&scene.live, child), None, "{}", child.key);
+        assert_eq!(scene.apply(child).await?, Applied::Unchanged, "{}", child.key);
+    }
+    // Also when somebody else draws the secrets: what is there already is not drawn again.
+    let mut redrawn = inputs.clone();
+    redrawn.drawn.internal_key.push('2');
+    redrawn.drawn.token.push('2');
+    redrawn.drawn.database.push('2');
+    redrawn.platform = Arc::clone(&inputs.platform);
+    for child in build(&redrawn).iter() {
+        assert_eq!(scene.apply(child).await?, Applied::Unchanged, "{}", child.key);
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_bare_cluster_takes_the_smallest_platform_as_it_is_built() -> Result<()> {
+    is_taken_as_it_is(Options::NONE, sample("platform.yaml")).await
+}
+
+#[tokio::test]
+async fn a_full_cluster_takes_every_kind_as_it_is_built() -> Result<()> {
+    is_taken_as_it_is(Options::ALL, manifest("everything.yaml")).await
+}
+
+#[tokio::test]
+async fn a_full_cluster_takes_a_managed_kafka_as_it_is_built() -> Result<()> {
+    is_taken_as_it_is(Options::ALL, manifest("managed-kafka.yaml")).await
+}
+
+#[tokio::test]
+async fn a_full_cluster_takes_what_is_suspended_as_it_is_built() -> Result<()> {
+    is_taken_as_it_is(Options::ALL, manifest("suspended.yaml")).await
+}

@@ -5,6 +5,7 @@ mod backlog;
 mod catch_up;
 mod change_of_bus;
 mod checker;
+mod climb;
 mod conversations;
 mod dead_letters;
 mod faults;

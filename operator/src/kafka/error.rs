@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::error::Class;
+
 /// The longest text of a broker's that is passed on.
 const LONGEST: usize = 300;
 
@@ -13,6 +15,18 @@ pub enum KafkaError {
     Address {
         /// As it was written.
         broker: String,
+    },
+    /// A Secret that the manifest refers to does not hold what it should.
+    #[error("spec.kafka.external.{field}: the Secret {secret} has no usable {key:?}: {reason}")]
+    Secret {
+        /// The field that refers to it.
+        field: &'static str,
+        /// The Secret's name.
+        secret: String,
+        /// The key.
+        key: String,
+        /// What is wrong with it.
+        reason: &'static str,
     },
     /// The certificate authority cannot be read.
     #[error("certificate authority: {reason}: give one or more certificates in PEM")]
@@ -108,6 +122,17 @@ pub enum KafkaError {
 }
 
 impl KafkaError {
+    /// What kind of wrong it is, for the pace of the next try.
+    pub fn class(&self) -> Class {
+        if self.is_transient() {
+            Class::Unavailable
+        } else if self.is_denied() {
+            Class::Denied
+        } else {
+            Class::Invalid
+        }
+    }
+
     /// Whether the same may succeed later with the same manifest and the same secrets.
     pub fn is_transient(&self) -> bool {
         match self {

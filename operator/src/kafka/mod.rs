@@ -2,7 +2,7 @@
 //!
 //! Here: a client for what is asked of such a Kafka, and for nothing else: it makes topics ([`Admin::ensure`]), gives them
 //! more partitions, sets their configuration, looks whether they are there ([`Admin::find`]) and deletes them
-//! ([`Admin::delete`]). Not here: events, which the sidecars carry, and when to call this.
+//! ([`Admin::delete`]). [`look_after`] is a whole pass. Not here: events, which the sidecars carry, and when to call this.
 //!
 //! One pass: connect and log in → look at the topics → decide (`topics`, pure) → at most three requests that change
 //! something → a state per topic. Every step may be repeated: what is there already is not made again, and a pass that
@@ -35,6 +35,21 @@ use self::messages::{
     Metadata, Request, Results,
 };
 use self::topics::{Adjustment, Step, step};
+
+/// One pass over the topics of a platform, from the connection to a state per topic in the order asked. Without
+/// `manages` it only looks whether they are there.
+pub async fn look_after(
+    settings: &Settings,
+    topics: &[TopicSpec],
+    manages: bool,
+) -> Result<Vec<TopicState>, KafkaError> {
+    let mut admin = Admin::connect(settings).await?;
+    if manages {
+        return admin.ensure(topics).await;
+    }
+    let names: Vec<&str> = topics.iter().map(|topic| topic.name.as_str()).collect();
+    admin.find(&names).await
+}
 
 const SETTLE_LOOKS: u32 = 20;
 const SETTLE_PAUSE: Duration = Duration::from_millis(50);

@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use todo_crds::platform::SaslMechanism;
-use todo_operator::kafka::{Admin, KafkaError, Settings, TopicOutcome, TopicSpec, TopicState};
+use todo_operator::kafka::{Admin, KafkaError, Settings, TopicOutcome, TopicSpec, TopicState, look_after};
 
 use super::broker::{Broker, GUEST};
 
@@ -133,6 +133,19 @@ async fn looking_for_a_topic_does_not_make_it() {
         assert_eq!(states[0].outcome, TopicOutcome::NotThere);
         assert_eq!(states[0].partitions, None);
     }
+}
+
+#[tokio::test]
+async fn topics_of_somebody_else_are_only_looked_at() {
+    let settings = Broker::shared().await.plain();
+    let asked = [topic("given", 4, &[("retention.ms", "1000000")])];
+    let absent = look_after(&settings, &asked, false).await.unwrap();
+    assert_eq!(absent[0].outcome, TopicOutcome::NotThere);
+    look_after(&settings, &[topic("given", 2, &[])], true).await.unwrap();
+    let found = look_after(&settings, &asked, false).await.unwrap();
+    assert_eq!(found, [state("given", 2, TopicOutcome::There)]);
+    let managed = look_after(&settings, &asked, true).await.unwrap();
+    assert_eq!(managed, [state("given", 4, TopicOutcome::Grown { from: 2, to: 4 })]);
 }
 
 #[tokio::test]

@@ -90,6 +90,9 @@ impl Call {
             kube::Error::SerdeError(_) if self.is_about_secrets() => {
                 return self.bug("the answer is not what the API promises");
             }
+            // Its own words for these say that there was an error.
+            kube::Error::Service(source) => chain(source.as_ref()),
+            kube::Error::HyperError(source) => chain(&source),
             error @ (kube::Error::SerdeError(_)
             | kube::Error::BuildRequest(_)
             | kube::Error::HttpError(_)

@@ -11,6 +11,7 @@ pub mod apply;
 pub mod backoff;
 pub mod capabilities;
 pub mod child;
+pub mod connection;
 pub mod discovery;
 pub mod error;
 pub mod events;

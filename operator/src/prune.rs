@@ -74,7 +74,7 @@ pub fn superfluous(pruning: Pruning<'_>, children: &[Arc<Observed>]) -> Vec<Arc<
     let migrations = children.iter().filter(|object| object.key.kind == Kind::Job);
     let latest = migrations.max_by_key(|job| (created(job), job.key.name.clone()));
     let goes = |object: &&Arc<Observed>| {
-        let is_built = pruning.built.get(&object.key).is_some();
+        let is_built = pruning.built.asks_for(&object.key);
         let is_latest = latest.is_some_and(|latest| latest.key == object.key);
         let is_anothers = object.controller.as_deref().is_some_and(|uid| uid != pruning.uid);
         // A copy of an object that someone made elsewhere has its labels too.

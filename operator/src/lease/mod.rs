@@ -283,7 +283,7 @@ impl Election {
                     self.release(&lease).await;
                     return Ended::Stopped;
                 }
-                () = tokio::time::sleep(renew_every) => {}
+                () = tokio::time::sleep(renew_every.min(until.saturating_duration_since(Instant::now()))) => {}
             }
             let since = Instant::now();
             if since >= until {

@@ -6,10 +6,11 @@
 #![allow(clippy::unwrap_used, reason = "a test fails by panicking")]
 
 mod apply;
-mod discovery;
-mod events;
 mod build;
 mod built;
+mod connection;
+mod discovery;
+mod events;
 mod helm;
 mod install;
 mod kafka;

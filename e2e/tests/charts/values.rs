@@ -82,6 +82,8 @@ fn values_that_would_do_nothing_or_harm_are_refused() -> Result<()> {
         ("watchNamespaces={Not A Namespace}", "watchNamespaces"),
         ("image.digest=latest", "digest"),
         ("logFormat=xml", "logFormat"),
+        // Without a port the rule would allow all of them.
+        ("networkPolicy.apiServerPorts={}", "apiServerPorts"),
         ("internalApiUrl=ftp://example.com", "internalApiUrl"),
         (
             "daprSidecar.enabled=true,internalApiUrl=http://example.com",

@@ -198,6 +198,7 @@ fn notes(spec: &TodoPlatformSpec) -> Vec<String> {
         "a secret is made and kept in the data folder",
     );
     note(spec.api.ingress.is_some(), "api.ingress", "use --listen");
+    note(spec.api.http_route.is_some(), "api.httpRoute", "use --listen");
     let one_process = "one process serves";
     note(
         spec.api.replicas.is_some_and(|replicas| replicas != 1),

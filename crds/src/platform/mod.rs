@@ -27,8 +27,8 @@ pub use services::{
 };
 pub use status::{ComponentStatus, Endpoints, Phase, TodoPlatformStatus, TopicStatus, VersionStatus};
 pub use workload::{
-    ApiAutoscaling, ApiLimits, ApiSpec, Ingress, RateLimit, ResourceList, Resources, WorkerAutoscaling, WorkerSpec,
-    WorkersSpec,
+    ApiAutoscaling, ApiLimits, ApiSpec, GatewayRef, HttpRoute, Ingress, RateLimit, ResourceList, Resources,
+    WorkerAutoscaling, WorkerSpec, WorkersSpec,
 };
 
 use kube::{CustomResource, KubeSchema};

@@ -7,8 +7,12 @@ use serde::{Deserialize, Serialize};
 /// The HTTP API.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, Default, PartialEq)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!(has(self.replicas) && has(self.autoscaling))")
-    .message("give either replicas or autoscaling: the autoscaler owns the number"))]
+#[x_kube(
+    validation = Rule::new("!(has(self.replicas) && has(self.autoscaling))")
+        .message("give either replicas or autoscaling: the autoscaler owns the number"),
+    validation = Rule::new("!(has(self.ingress) && has(self.httpRoute))")
+        .message("give at most one of ingress, httpRoute")
+)]
 pub struct ApiSpec {
     /// How many pods. 1 when neither this nor `autoscaling` is given.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -25,10 +29,15 @@ pub struct ApiSpec {
     #[schemars(transform = crate::schema::own_words)]
     pub resources: Option<Resources>,
 
-    /// How the API is reached from outside.
+    /// How the API is reached from outside, by an `Ingress`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(transform = crate::schema::own_words)]
     pub ingress: Option<Ingress>,
+
+    /// How the API is reached from outside, by an `HTTPRoute` of the Gateway API.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = crate::schema::own_words)]
+    pub http_route: Option<HttpRoute>,
 
     /// While true there is no API; data and schedules stay.
     #[serde(default)]
@@ -136,7 +145,7 @@ pub struct ResourceList {
     pub memory: Option<Quantity>,
 }
 
-/// How the API is reached from outside.
+/// How the API is reached from outside, by an `Ingress`.
 #[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
 #[serde(rename_all = "camelCase")]
 pub struct Ingress {
@@ -153,6 +162,38 @@ pub struct Ingress {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub tls_secret_name: Option<String>,
+}
+
+/// How the API is reached from outside, by an `HTTPRoute` of the Gateway API.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct HttpRoute {
+    /// The host name that people use.
+    #[schemars(length(min = 1, max = 253))]
+    pub host: String,
+
+    /// The gateways that take requests for it.
+    #[schemars(length(min = 1, max = 8))]
+    pub parent_refs: Vec<GatewayRef>,
+}
+
+/// A `Gateway` resource.
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct GatewayRef {
+    /// Its name.
+    #[schemars(length(min = 1, max = 253))]
+    pub name: String,
+
+    /// Its namespace. Without it: the platform's.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 63))]
+    pub namespace: Option<String>,
+
+    /// The listener in it. Without it: every one that fits.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
+    pub section_name: Option<String>,
 }
 
 /// How large requests and answers may be.

@@ -169,14 +169,20 @@ fn api(spec: &crate::platform::ApiSpec, problems: &mut Vec<Problem>) {
         }
     }
     resources("spec.api.resources", spec.resources.as_ref(), problems);
-    if let Some(ingress) = &spec.ingress
-        && !is_host(&ingress.host)
-    {
-        let message = format!(
-            "{} is not a host name; allowed: a DNS name such as todo.example.com",
-            quoted(&ingress.host)
-        );
-        problems.push(Problem::new("spec.api.ingress.host", message));
+    if spec.ingress.is_some() && spec.http_route.is_some() {
+        let message = "ingress and httpRoute at once: the API has one way in; give at most one of them";
+        problems.push(Problem::new("spec.api.httpRoute", message));
+    }
+    let ingress = spec.ingress.as_ref().map(|ingress| ("ingress", &ingress.host));
+    let route = spec.http_route.as_ref().map(|route| ("httpRoute", &route.host));
+    for (field, host) in ingress.into_iter().chain(route) {
+        if !is_host(host) {
+            let message = format!(
+                "{} is not a host name; allowed: a DNS name such as todo.example.com",
+                quoted(host)
+            );
+            problems.push(Problem::new(format!("spec.api.{field}.host"), message));
+        }
     }
 }
 

@@ -147,7 +147,7 @@ fn each_mistake_is_one_line_with_its_place_and_what_is_allowed() {
         (
             "{replicas: 1}",
             "[1]",
-            "todo.yaml:8:8: spec.api: a list does not belong here; allowed: the fields autoscaling, ingress, limits, rateLimit, replicas, resources, suspend",
+            "todo.yaml:8:8: spec.api: a list does not belong here; allowed: the fields autoscaling, httpRoute, ingress, limits, rateLimit, replicas, resources, suspend",
         ),
         (
             "    tags: [review]",
@@ -250,6 +250,11 @@ fn each_mistake_is_one_line_with_its_place_and_what_is_allowed() {
             "{replicas: 1}",
             "{ingress: {host: \"https://todo.example.com\"}}",
             "todo.yaml:8:25: spec.api.ingress.host: \"https://todo.example.com\" is not a host name; allowed: a DNS name such as todo.example.com",
+        ),
+        (
+            "{replicas: 1}",
+            "{httpRoute: {host: \"todo example\", parentRefs: [{name: web}]}}",
+            "todo.yaml:8:27: spec.api.httpRoute.host: \"todo example\" is not a host name; allowed: a DNS name such as todo.example.com",
         ),
         (
             "  paused: false",

@@ -103,6 +103,17 @@ fn the_rules_of_a_platform_agree() {
             Some("spec.auth.secretRef"),
         ),
         (json!({"api": {"replicas": 2}}), None),
+        (
+            json!({"api": {"httpRoute": {"host": "todo.example.com", "parentRefs": [{"name": "web", "namespace": "gateways"}]}}}),
+            None,
+        ),
+        (
+            json!({"api": {
+                "ingress": {"host": "todo.example.com"},
+                "httpRoute": {"host": "todo.example.com", "parentRefs": [{"name": "web"}]},
+            }}),
+            Some("spec.api.httpRoute"),
+        ),
         (json!({"api": {"autoscaling": {"max": 2, "targetCPU": 70}}}), None),
         (
             json!({"api": {"replicas": 2, "autoscaling": {"max": 2, "targetCPU": 70}}}),

@@ -26,6 +26,11 @@ pub fn validate(inputs: &Inputs) -> Vec<Problem> {
         let keys = [secret.key.as_str()];
         problems.secret(&draft, ConditionType::Ready, "spec.auth.secretRef", &secret.name, &keys);
     }
+    if draft.spec.api.http_route.is_some() && !inputs.capabilities.has(Kind::HttpRoute) {
+        let message = "spec.api.httpRoute: the Gateway API is not installed in this cluster, so nobody reaches the API from \
+                       outside; install it, or use spec.api.ingress";
+        problems.impaired(ConditionType::Ready, "GatewayNotInstalled", message.to_owned());
+    }
     workers(&draft, &mut problems);
     monitoring(&draft, &mut problems);
     problems.0

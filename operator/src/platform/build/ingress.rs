@@ -5,8 +5,11 @@ use k8s_openapi::api::networking::v1::{
     IngressTLS, ServiceBackendPort,
 };
 
+use serde_json::json;
+use todo_crds::platform;
+
 use super::draft::Draft;
-use super::pod;
+use super::{pod, service};
 use crate::child::{Child, Kind};
 
 /// The paths that people use, and whether what is below them is meant too. `/` itself leads to the documentation.
@@ -18,9 +21,13 @@ const PATHS: [(&str, &str); 4] = [
 ];
 
 pub(super) fn build(draft: &Draft) -> Vec<Child> {
-    let Some(asked) = &draft.spec.api.ingress else {
-        return vec![];
-    };
+    let api = &draft.spec.api;
+    let ingress = api.ingress.as_ref().map(|asked| ingress(draft, asked));
+    let route = api.http_route.as_ref().map(|asked| route(draft, asked));
+    ingress.into_iter().chain(route).collect()
+}
+
+fn ingress(draft: &Draft, asked: &platform::Ingress) -> Child {
     let paths = PATHS.map(|(path, kind)| HTTPIngressPath {
         path: Some(path.to_owned()),
         path_type: kind.to_owned(),
@@ -54,5 +61,21 @@ pub(super) fn build(draft: &Draft) -> Vec<Child> {
         ..Ingress::default()
     };
     let object = draft.object(Kind::Ingress, draft.names.api_service());
-    vec![object.component("api").content(&ingress)]
+    object.component("api").content(&ingress)
+}
+
+fn route(draft: &Draft, asked: &platform::HttpRoute) -> Child {
+    let matches = PATHS.map(|(path, kind)| {
+        let kind = if kind == "Prefix" { "PathPrefix" } else { kind };
+        json!({"path": {"type": kind, "value": path}})
+    });
+    let object = draft.object(Kind::HttpRoute, draft.names.api_service());
+    object.component("api").content(&json!({"spec": {
+        "parentRefs": asked.parent_refs,
+        "hostnames": [asked.host],
+        "rules": [{
+            "matches": matches,
+            "backendRefs": [{"name": draft.names.api_service(), "port": service::PORT}],
+        }],
+    }}))
 }

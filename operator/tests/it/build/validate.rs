@@ -79,6 +79,8 @@ fn an_optional_api_that_is_absent_stands_in_nobodys_way() {
         let (_, severity, message) = one(&inputs(manifest("everything.yaml"), full_but(&[kind])), reason);
         assert_eq!(severity, expected, "{message}");
     }
+    let managed = inputs(manifest("managed-kafka.yaml"), full_but(&[Kind::HttpRoute]));
+    assert_eq!(one(&managed, "GatewayNotInstalled").1, Severity::Impaired);
     let lags = told(
         &inputs(manifest("everything.yaml"), full_but(&[Kind::ScaledObject])),
         "NoLagAutoscaling",

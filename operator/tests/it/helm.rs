@@ -27,6 +27,10 @@ async fn run(mut command: Command) -> String {
 }
 
 async fn helm(cluster: &Cluster, home: &Path, arguments: &[&str]) -> String {
+    helm_in(cluster, home, NAMESPACE, arguments).await
+}
+
+async fn helm_in(cluster: &Cluster, home: &Path, namespace: &str, arguments: &[&str]) -> String {
     let program = tokio::task::spawn_blocking(todo_test_tools::helm)
         .await
         .unwrap()
@@ -34,7 +38,7 @@ async fn helm(cluster: &Cluster, home: &Path, arguments: &[&str]) -> String {
     let mut command = Command::new(program);
     command
         .args(arguments)
-        .args(["--namespace", NAMESPACE])
+        .args(["--namespace", namespace])
         .current_dir(Path::new(env!("CARGO_MANIFEST_DIR")).join(".."))
         .env("HOME", home)
         .env("KUBECONFIG", cluster.kubeconfig());
@@ -122,4 +126,37 @@ async fn charts_install_upgrade_to_fewer_rights_and_leave_the_resource_types_beh
         roles.get("todo-system-todo-operator").await.is_err(),
         "a role is left behind"
     );
+}
+
+#[tokio::test]
+async fn every_switch_makes_what_the_api_server_takes_without_a_warning() {
+    let cluster = Cluster::shared().await.unwrap();
+    let namespace = cluster.namespace("everything").await.unwrap();
+    let home = tempfile::tempdir().unwrap();
+    let values = "charts/todo-operator/tests/values/everything.yaml";
+    let arguments = ["template", "todo", "charts/todo-operator", "--values", values];
+    let rendered = helm_in(cluster, home.path(), namespace.name(), &arguments).await;
+    let file = home.path().join("rendered.yaml");
+    std::fs::write(&file, rendered).unwrap();
+    let mut apply = cluster.kubectl();
+    apply
+        .args(["apply", "--server-side", "--dry-run=server", "--validate=strict", "-f"])
+        .arg(file);
+    let applied = tokio::task::spawn_blocking(move || apply.output())
+        .await
+        .unwrap()
+        .unwrap();
+    let said = String::from_utf8_lossy(&applied.stderr);
+    assert!(applied.status.success() && said.is_empty(), "{said}");
+    let made = String::from_utf8_lossy(&applied.stdout);
+    for kind in [
+        "deployment",
+        "poddisruptionbudget",
+        "networkpolicy",
+        "podmonitor",
+        "prometheusrule",
+        "validatingadmissionpolicy",
+    ] {
+        assert!(made.contains(kind), "no {kind}: {made}");
+    }
 }

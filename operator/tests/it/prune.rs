@@ -8,6 +8,9 @@ use serde_json::{from_value, json};
 use todo_operator::child::{Children, Kind};
 use todo_operator::prune::{Data, Pruning, prune};
 
+use todo_operator::apply::Applied;
+use todo_test_cluster::{Cluster, Options};
+
 use crate::scene::{PATIENCE, Scene, every_kind};
 
 async fn run(scene: &Scene, built: &Children, is_complete: bool, data: Data) -> Result<Vec<String>> {
@@ -67,5 +70,58 @@ async fn what_was_made_anew_since_the_look_at_it_is_not_deleted() -> Result<()> 
         .await?;
     assert!(run(&scene, &Children::default(), true, Data::Delete).await?.is_empty());
     assert!(maps.get_opt("todo-a").await?.is_some() && secrets.get_opt("todo-db").await?.is_some());
+    Ok(())
+}
+
+#[tokio::test]
+async fn in_kafkas_namespace_what_is_ours_goes_and_topics_only_when_it_is_said() -> Result<()> {
+    let options = Options {
+        strimzi: true,
+        ..Options::NONE
+    };
+    let cluster = Cluster::shared_with(options).await?;
+    let kafka = cluster.namespace("kafka").await?;
+    let scene = Scene::beside_kafka(cluster, "beside", kafka.name()).await?;
+    let elsewhere = |kind, name: &str, spec| {
+        let mut child = scene.child(kind, name, json!({"spec": spec}));
+        child.key.namespace = kafka.name().to_owned();
+        child.body["metadata"]["namespace"] = json!(kafka.name());
+        child
+    };
+    let topic = elsewhere(
+        Kind::KafkaTopic,
+        "todo-task-events",
+        json!({"partitions": 3, "replicas": 1, "config": {"retention.ms": 604_800_000}}),
+    );
+    let user = elsewhere(
+        Kind::KafkaUser,
+        "shop-todo",
+        json!({"authentication": {"type": "scram-sha-512"}}),
+    );
+    for child in [&topic, &user] {
+        assert_eq!(scene.apply(child).await?, Applied::Created, "{}", child.key);
+        assert_eq!(scene.apply(child).await?, Applied::Unchanged, "{}", child.key);
+    }
+    // Someone's copy of an object of ours: it has its labels, and is not ours to delete.
+    let mut copy = scene.child(Kind::ConfigMap, "copy", json!({})).body;
+    copy["metadata"]["namespace"] = json!(kafka.name());
+    kafka
+        .api::<ConfigMap>()
+        .create(&PostParams::default(), &from_value(copy)?)
+        .await?;
+
+    let scene = scene.restarted().await?;
+    for child in [&topic, &user] {
+        assert_eq!(scene.apply(child).await?, Applied::Unchanged, "{}", child.key);
+    }
+    assert_eq!(
+        run(&scene, &Children::default(), true, Data::Keep).await?,
+        [user.key.to_string()]
+    );
+    assert_eq!(
+        run(&scene, &Children::default(), true, Data::Delete).await?,
+        [topic.key.to_string()]
+    );
+    assert!(kafka.api::<ConfigMap>().get_opt("copy").await?.is_some());
     Ok(())
 }

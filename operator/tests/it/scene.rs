@@ -1,6 +1,6 @@
 //! A namespace on a real API server, and the operator's cache and client in it.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 
@@ -32,6 +32,7 @@ pub(crate) struct Scene {
     pub(crate) capabilities: Capabilities,
     pub(crate) live: Live,
     pub(crate) writes: Writes,
+    scope: Scope,
     running: Running,
 }
 
@@ -42,18 +43,32 @@ impl Scene {
     }
 
     pub(crate) async fn on(cluster: &Cluster, hint: &str) -> Result<Self> {
+        Self::watching(cluster, hint, BTreeSet::new()).await
+    }
+
+    /// Where a Kafka cluster is in another namespace.
+    pub(crate) async fn beside_kafka(cluster: &Cluster, hint: &str, kafka: &str) -> Result<Self> {
+        Self::watching(cluster, hint, [kafka.to_owned()].into()).await
+    }
+
+    async fn watching(cluster: &Cluster, hint: &str, kafka_namespaces: BTreeSet<String>) -> Result<Self> {
         let namespace = cluster.namespace(hint).await?;
         let writes = Writes::default();
         let client = writes.client(cluster).await?;
         let discovery = Discovery::start(client.clone()).await?;
         let capabilities = discovery.subscribe().borrow().clone();
-        let (live, running) = watching(&client, &discovery, namespace.name()).await?;
+        let scope = Scope {
+            namespaces: Some([namespace.name().to_owned()].into()),
+            kafka_namespaces,
+        };
+        let (live, running) = watching(&client, &discovery, scope.clone()).await?;
         Ok(Self {
             namespace,
             client,
             capabilities,
             live,
             writes,
+            scope,
             running,
         })
     }
@@ -68,7 +83,7 @@ impl Scene {
     /// The same with a cache that begins anew, as after a restart.
     pub(crate) async fn restarted(self) -> Result<Self> {
         let discovery = Discovery::start(self.client.clone()).await?;
-        let (live, running) = watching(&self.client, &discovery, self.namespace.name()).await?;
+        let (live, running) = watching(&self.client, &discovery, self.scope.clone()).await?;
         Ok(Self { live, running, ..self })
     }
 
@@ -128,13 +143,9 @@ struct Running {
     _guard: DropGuard,
 }
 
-async fn watching(client: &Client, discovery: &Discovery, namespace: &str) -> Result<(Live, Running)> {
+async fn watching(client: &Client, discovery: &Discovery, scope: Scope) -> Result<(Live, Running)> {
     let stop = CancellationToken::new();
     let live = Live::default();
-    let scope = Scope {
-        namespaces: Some([namespace.to_owned()].into()),
-        ..Scope::default()
-    };
     let running = {
         let (live, client, stop) = (live.clone(), client.clone(), stop.clone());
         let capabilities = discovery.subscribe();

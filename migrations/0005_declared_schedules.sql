@@ -47,6 +47,13 @@ CREATE UNIQUE INDEX schedules_origin ON schedules (origin) WHERE origin IS NOT N
 -- What has changed, in order.
 CREATE INDEX schedules_changed ON schedules (changed_xid, id) WHERE origin IS NOT NULL;
 
+-- Keys of manifests that a resource stands for: whoever runs the manifest once more on this database finds the
+-- resource's schedule there, and makes no second one.
+CREATE TABLE adopted_keys (
+    key text PRIMARY KEY CHECK (char_length(key) BETWEEN 1 AND 255),
+    schedule_id uuid NOT NULL REFERENCES schedules (id)
+);
+
 CREATE FUNCTION note_schedule_change() RETURNS trigger
 LANGUAGE plpgsql
 AS $$

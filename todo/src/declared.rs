@@ -121,6 +121,13 @@ spec:
         at.iter().map(|at| at.parse().unwrap()).collect()
     }
 
+    async fn schedules(pool: &PgPool) -> i64 {
+        sqlx::query_scalar("SELECT count(*) FROM schedules WHERE deleted_at IS NULL")
+            .fetch_one(pool)
+            .await
+            .unwrap()
+    }
+
     #[test]
     fn the_api_reads_whatever_a_resource_declares() {
         let manifest = load(SAMPLE);
@@ -162,6 +169,16 @@ spec:
             assert!(after.windows(2).all(|pair| pair[0] < pair[1]), "{after:?}");
             assert!(after.len() <= before.len() + 1, "{after:?}");
             assert_eq!(put(&db.pool, &tick).await.id, state.id);
+
+            // The manifest run once more on the cluster's database leaves the resource's schedule alone, ...
+            apply(&db.pool, &manifest).await.unwrap();
+            assert_eq!(schedules(&db.pool).await, 1);
+            // ... and makes its own again when the resource is gone.
+            let mut tx = db.pool.begin().await.unwrap();
+            schedule::delete_declared(&mut tx, &state.uid).await.unwrap();
+            tx.commit().await.unwrap();
+            apply(&db.pool, &manifest).await.unwrap();
+            assert_eq!(schedules(&db.pool).await, 1);
         }
     }
 }

@@ -184,7 +184,7 @@ pub async fn put_declared(conn: &mut PgConnection, uid: &str, declaration: &Decl
     .await?;
     known_user::hold(conn, &user).await?;
     take_over(conn, uid, declaration).await?;
-    put_external(conn, &user, uid, declaration.input()).await?;
+    put(conn, &user, uid, declaration.input()).await?;
     sqlx::query!(
         r#"
         UPDATE schedules
@@ -199,7 +199,22 @@ pub async fn put_declared(conn: &mut PgConnection, uid: &str, declaration: &Decl
     )
     .execute(&mut *conn)
     .await?;
-    state_of(conn, uid).await
+    let state = state_of(conn, uid).await?;
+    sqlx::query!(
+        r#"
+        INSERT INTO adopted_keys (key, schedule_id)
+        SELECT DISTINCT key, $2::uuid
+        FROM UNNEST($1::text[]) AS adopted (key)
+        ON CONFLICT (key) DO UPDATE
+        SET schedule_id = EXCLUDED.schedule_id
+        WHERE adopted_keys.schedule_id <> EXCLUDED.schedule_id
+        "#,
+        &declaration.adopt,
+        state.id.0,
+    )
+    .execute(conn)
+    .await?;
+    Ok(state)
 }
 
 /// Gives the schedule that the resource was before its UID, unless there is one with it. Others that would make the
@@ -270,8 +285,17 @@ pub async fn delete_declared(conn: &mut PgConnection, uid: &str) -> Result<()> {
 }
 
 /// Creates or changes the schedule that goes by this key. Saying the same again changes nothing. Fields that are wrong
-/// are named as a resource has them. Call in a transaction.
+/// are named as a resource has them. One that a resource has taken over is the resource's, and left as it is: another
+/// one would make its tasks once more. Call in a transaction.
 pub async fn put_external(conn: &mut PgConnection, user: &UserId, uid: &str, input: ScheduleInput) -> Result<Schedule> {
+    let Some(adopted) = find_adopted(conn, uid).await? else {
+        return put(conn, user, uid, input).await;
+    };
+    tracing::info!(schedule = %adopted.id, key = uid, "a cluster's resource declares this schedule: it is left alone");
+    Ok(adopted)
+}
+
+async fn put(conn: &mut PgConnection, user: &UserId, uid: &str, input: ScheduleInput) -> Result<Schedule> {
     // It may have been there and deleted: then it comes back as one that was suspended meanwhile.
     sqlx::query!(
         r#"
@@ -329,6 +353,18 @@ fn parse(input: ScheduleInput, counts_from: Timestamp) -> Result<ScheduleFields>
         .parse(counts_from)
         .or_else(|invalid| input.parse(LONG_AGO).map_err(|_| invalid))
         .map_err(|invalid| Error::Invalid(invalid.into_iter().map(in_resource).collect()))
+}
+
+/// The schedule of the resource that stands for this key.
+async fn find_adopted(conn: &mut PgConnection, key: &str) -> Result<Option<Schedule>> {
+    let mut query = QueryBuilder::<Postgres>::new(SELECT_SCHEDULES);
+    query
+        .push(" WHERE deleted_at IS NULL AND origin IS NOT NULL")
+        .push(" AND id = (SELECT schedule_id FROM adopted_keys WHERE key = ")
+        .push_bind(key)
+        .push(")");
+    let row: Option<ScheduleRow> = query.build_query_as().fetch_optional(conn).await?;
+    Ok(row.map(Schedule::from))
 }
 
 /// The schedule that goes by this key, unless it was deleted.

@@ -196,7 +196,7 @@ async fn a_schedule_of_a_manifest_becomes_the_resources_and_no_other_makes_its_t
     assert_eq!(count(pool, kept).await, 1);
     assert_eq!(count(pool, "schedules").await, 2);
 
-    // Who starts `todo up` once more on this database makes another; the next declaration ends it.
+    // One that comes to be beside it is ended by the next declaration.
     sqlx::query(
         "INSERT INTO schedules (
             id, user_id, external_uid, name, rule, template, anchor_at, cursor_at, next_at

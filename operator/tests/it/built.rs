@@ -3,9 +3,12 @@
 use std::sync::Arc;
 
 use anyhow::{Context as _, Result};
-use kube::api::{Api, PostParams};
+use k8s_openapi::api::core::v1::{self as core, Pod};
+use kube::api::{Api, Patch, PatchParams, PostParams};
+use serde_json::{Value, json};
 use todo_crds::TodoPlatform;
 use todo_operator::apply::{Applied, drift};
+use todo_operator::child::Kind;
 use todo_operator::platform::Inputs;
 use todo_operator::platform::build::build;
 use todo_test_cluster::{Cluster, Options};
@@ -69,4 +72,66 @@ async fn a_full_cluster_takes_a_managed_kafka_as_it_is_built() -> Result<()> {
 #[tokio::test]
 async fn a_full_cluster_takes_what_is_suspended_as_it_is_built() -> Result<()> {
     is_taken_as_it_is(Options::ALL, manifest("suspended.yaml")).await
+}
+
+/// The API server's own check, where ours in `build` may have misread the standard.
+#[tokio::test]
+async fn every_pod_is_let_into_a_namespace_that_enforces_the_restricted_profile() -> Result<()> {
+    let scene = Scene::on(Cluster::shared_with(Options::ALL).await?, "restricted").await?;
+    let namespaces: Api<core::Namespace> = Api::all(scene.client.clone());
+    let enforce = json!({"metadata": {"labels": {"pod-security.kubernetes.io/enforce": "restricted"}}});
+    let name = scene.namespace.name();
+    namespaces
+        .patch(name, &PatchParams::default(), &Patch::Merge(&enforce))
+        .await?;
+    let pods: Api<Pod> = scene.namespace.api();
+    let dry_run = PostParams {
+        dry_run: true,
+        ..PostParams::default()
+    };
+    let mut tried = 0;
+    for platform in [sample("platform.yaml"), manifest("everything.yaml")] {
+        let mut inputs = settled(&scene, platform).await?;
+        // The evaluation database's pod is wanted, too.
+        inputs.database.is_cluster = false;
+        inputs.database.is_stateful_set = true;
+        for child in build(&inputs).iter() {
+            if child.key.kind == Kind::ServiceAccount {
+                scene.apply(child).await?;
+            }
+            let Some(template) = child
+                .body
+                .pointer("/spec/template")
+                .filter(|pod| !pod["spec"].is_null())
+            else {
+                continue;
+            };
+            let mut spec = template["spec"].clone();
+            let claims = child.body.pointer("/spec/volumeClaimTemplates");
+            for claim in claims.and_then(Value::as_array).into_iter().flatten() {
+                // As the StatefulSet's controller does.
+                let name = &claim["metadata"]["name"];
+                let volume = json!({"name": name, "persistentVolumeClaim": {"claimName": name}});
+                spec["volumes"].as_array_mut().unwrap().push(volume);
+            }
+            let pod: Pod = serde_json::from_value(json!({
+                "metadata": {"name": child.key.name, "labels": template["metadata"]["labels"]},
+                "spec": spec,
+            }))?;
+            pods.create(&dry_run, &pod)
+                .await
+                .with_context(|| child.key.to_string())?;
+            tried += 1;
+        }
+    }
+    assert_eq!(
+        tried,
+        3 + 7,
+        "all, migration and database; api, four workers, migration and database"
+    );
+    // The label is in force: what breaks the profile is kept out.
+    let open = json!({"metadata": {"name": "open"}, "spec": {"containers": [{"name": "a", "image": "a"}]}});
+    let refused = pods.create(&dry_run, &serde_json::from_value(open)?).await.unwrap_err();
+    assert!(refused.to_string().contains("restricted"), "{refused}");
+    Ok(())
 }

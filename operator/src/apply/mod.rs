@@ -65,8 +65,8 @@ pub async fn apply(client: &Client, capabilities: &Capabilities, live: &Live, ch
     }
 }
 
-/// Whether applying `child` would send anything, and if so, the first field that differs, or that the object is not
-/// there. No request is sent.
+/// Whether a process that begins now and applies `child` would send anything, and if so, the first field that differs,
+/// or that the object is not there. No request is sent.
 pub fn drift(live: &Live, child: &Child) -> Option<String> {
     let Some(seen) = live.get(&child.key) else {
         return Some("it is not there".to_owned());
@@ -120,7 +120,13 @@ impl Writer<'_> {
             },
         };
         self.check(&seen)?;
-        let Some(field) = differs(self.child, &hash, &seen) else {
+        // Whatever differs from what was asked for when this was the answer, will when it is asked for again.
+        let differs = if seen.answers(&hash) {
+            None
+        } else {
+            differs(self.child, &hash, &seen)
+        };
+        let Some(field) = differs else {
             return Ok(Applied::Unchanged);
         };
         tracing::debug!(object = %self.child.key, field, "applying");
@@ -235,9 +241,6 @@ fn drop_nulls(value: &mut Value) {
 
 /// The first field in which `seen` is not as `child` says; `None` when there is nothing to apply.
 fn differs(child: &Child, hash: &str, seen: &Observed) -> Option<String> {
-    if seen.answers(hash) {
-        return None;
-    }
     if seen.applied.as_deref() != Some(hash) {
         return Some(format!("metadata.annotations.{APPLIED}"));
     }

@@ -14,7 +14,7 @@ use todo_operator::apply::{Applied, apply};
 use todo_operator::capabilities::Capabilities;
 use todo_operator::child::{Child, ChildKey, Kind, Stage, Tenure, Write};
 use todo_operator::discovery::Discovery;
-use todo_operator::error;
+use todo_operator::error::{self, Error};
 use todo_operator::live::{Live, Scope};
 use todo_operator::names::Names;
 use todo_test_cluster::{Cluster, Namespace, Options};
@@ -126,6 +126,16 @@ impl Scene {
 
     pub(crate) async fn apply(&self, child: &Child) -> error::Result<Applied> {
         apply(&self.client, &self.capabilities, &self.live, child).await
+    }
+
+    /// The same, again while a controller is faster, as a reconciler would.
+    pub(crate) async fn apply_again(&self, child: &Child) -> error::Result<Applied> {
+        loop {
+            match self.apply(child).await {
+                Err(Error::Conflict { .. }) => tokio::time::sleep(Duration::from_millis(50)).await,
+                applied => return applied,
+            }
+        }
     }
 
     /// Waits until the cache shows the child as `is_so` says.

@@ -127,11 +127,7 @@ async fn the_role_is_what_the_kinds_of_children_need_and_little_more() {
         })
         .collect();
     for (group, resource, more) in [
-        (
-            "todoplatform.dev",
-            "todoplatforms",
-            &["get", "list", "watch", "patch"][..],
-        ),
+        ("todoplatform.dev", "todoplatforms", &["list", "watch", "patch"][..]),
         (
             "todoplatform.dev",
             "recurringschedules",

@@ -1,12 +1,20 @@
-{{- /* What the operator does with each kind of child. A cluster without an optional API ignores its rule. */ -}}
+{{- /*
+What the operator does with each kind of child. It applies: of what is not there that asks for create, too. get: whose an
+object is that has the name of a child, and whether one that holds data is still the same before it is deleted.
+A cluster without an optional API ignores its rule.
+*/ -}}
 {{- define "todo-operator.childVerbs" -}}
 [get, list, watch, create, patch, delete]
 {{- end }}
 
 {{- define "todo-operator.rules" -}}
-# The resources that it works for. patch: its finalizer, and nothing of the spec.
+# The platforms that it works for. patch: its finalizer, and nothing of the spec.
 - apiGroups: [todoplatform.dev]
-  resources: [todoplatforms, recurringschedules]
+  resources: [todoplatforms]
+  verbs: [list, watch, patch]
+# And the schedules. get: whether one is really gone, before its platform forgets it.
+- apiGroups: [todoplatform.dev]
+  resources: [recurringschedules]
   verbs: [get, list, watch, patch]
 # What became of them.
 - apiGroups: [todoplatform.dev]

@@ -1,7 +1,5 @@
 //! The hash of a desired object: the same text for the same object, however its fields were put in.
 
-use std::fmt::Write as _;
-
 use serde_json::Value;
 use sha2::{Digest as _, Sha256};
 
@@ -9,12 +7,7 @@ use sha2::{Digest as _, Sha256};
 pub fn hash(body: &Value) -> String {
     let mut digest = Sha256::new();
     feed(&mut digest, body);
-    let mut text = String::with_capacity(32);
-    for byte in &digest.finalize()[..16] {
-        // A String takes whatever is written.
-        let _ = write!(text, "{byte:02x}");
-    }
-    text
+    hex::encode(&digest.finalize()[..16])
 }
 
 fn feed(digest: &mut Sha256, value: &Value) {

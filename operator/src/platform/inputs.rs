@@ -3,7 +3,7 @@
 //! Data only. It is read from the cluster by dereferencing, and written down in tests.
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::{self, Write as _};
+use std::fmt;
 use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
@@ -65,7 +65,7 @@ impl SecretFacts {
         }
         Self {
             keys: data.keys().map(|key| (*key).to_owned()).collect(),
-            hash: hexadecimal(&hash.finalize()),
+            hash: hex::encode(hash.finalize()),
             ports: data
                 .iter()
                 .filter_map(|(key, value)| Some(((*key).to_owned(), port(std::str::from_utf8(value).ok()?)?)))
@@ -73,13 +73,6 @@ impl SecretFacts {
             uid: None,
         }
     }
-}
-
-pub(super) fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
 }
 
 /// The port of a URL or of `host:port`; that of the scheme where the URL names none.

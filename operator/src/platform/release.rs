@@ -1,7 +1,5 @@
 //! Releases: what is asked for, as a version and an image, and how two are told apart.
 
-use std::fmt::Write as _;
-
 use sha2::{Digest as _, Sha256};
 use todo_crds::TodoPlatform;
 
@@ -29,8 +27,5 @@ pub fn migration_hash(platform: &TodoPlatform, release: &Release) -> String {
     let database = platform.spec.database.url_secret_ref.as_ref();
     let database = database.map_or_else(String::new, |secret| format!("{}/{}", secret.name, secret.key));
     let digest = Sha256::digest(format!("{}\n{}\n{database}", release.version, release.image));
-    digest[..5].iter().fold(String::new(), |mut hash, byte| {
-        let _ = write!(hash, "{byte:02x}");
-        hash
-    })
+    hex::encode(&digest[..5])
 }

@@ -11,7 +11,6 @@ use todo_crds::{Role, TodoPlatformSpec};
 use crate::child::{Child, ChildKey, Kind, Stage, Tenure, Write};
 use crate::names::{Component, Names};
 use crate::platform::Inputs;
-use crate::platform::inputs::hexadecimal;
 
 /// The roles that a process can be told to run. The manifest knows more: those that are to come.
 pub(crate) const ROLES: [Role; 4] = [Role::Relay, Role::Recurring, Role::Reminders, Role::Audit];
@@ -277,5 +276,5 @@ impl Draft<'_> {
 pub(crate) fn fingerprint(value: &impl Serialize) -> String {
     let text = serde_json::to_vec(value).expect("what is fingerprinted is plain data");
     let digest = Sha256::digest(text);
-    hexadecimal(&digest[..8])
+    hex::encode(&digest[..8])
 }

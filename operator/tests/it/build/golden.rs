@@ -79,10 +79,7 @@ fn shown(child: &Child) -> Value {
     if child.key.kind == Kind::ConfigMap && child.key.name.ends_with("-dashboards") {
         for value in body["data"].as_object_mut().unwrap().values_mut() {
             let text = value.as_str().unwrap().to_owned();
-            let hash: String = Sha256::digest(&text)[..8]
-                .iter()
-                .map(|byte| format!("{byte:02x}"))
-                .collect();
+            let hash = hex::encode(&Sha256::digest(&text)[..8]);
             *value = format!("{} bytes, {hash}", text.len()).into();
         }
     }

@@ -6,6 +6,7 @@
 
 mod alerts;
 mod crds;
+mod flags;
 mod golden;
 mod kustomize;
 mod namespaced;

@@ -7,6 +7,7 @@
 //! The way of a platform: dereference (reads only) → validate → build (no client: every child as data) → apply → prune →
 //! status. `todo plan` goes the same way without the last three.
 
+pub mod announce;
 pub mod apply;
 pub mod backoff;
 pub mod capabilities;
@@ -21,6 +22,9 @@ pub mod lease;
 pub mod live;
 pub mod metrics;
 pub mod names;
+pub mod plan;
 pub mod platform;
 pub mod prune;
+pub mod run;
+pub mod schedule;
 pub mod settings;

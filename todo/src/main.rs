@@ -19,6 +19,7 @@ mod generate;
 mod health;
 mod logging;
 mod next;
+mod operator;
 mod platform;
 mod postgres;
 mod process;
@@ -46,6 +47,7 @@ enum Command {
     Api(api::ApiCommand),
     Serve(api::ServeCommand),
     Worker(worker::WorkerCommand),
+    Operator(operator::OperatorCommand),
     Migrate(database::MigrateCommand),
     Token(token::TokenCommand),
     Next(next::NextArgs),
@@ -71,6 +73,7 @@ fn main() -> ExitCode {
         Command::Api(command) => block_on(api::run(command)),
         Command::Serve(command) => block_on(api::run_serve(command)),
         Command::Worker(command) => block_on(worker::run(command)),
+        Command::Operator(command) => block_on(operator::run(command)),
         Command::Migrate(command) => block_on(database::run_migrate(command)),
         Command::Token(command) => token::run(&command).map(|()| ExitCode::SUCCESS),
         Command::Events(command) => block_on(events::run(command)),

@@ -4,13 +4,18 @@
 //! ([`build`]), what the cluster then says about them ([`seen`]), and the status made of that ([`status`]).
 
 pub mod build;
+mod context;
+mod deletion;
 pub mod dereference;
 mod inputs;
 mod problem;
+mod reconcile;
 pub mod release;
 pub mod seen;
 pub mod status;
 pub mod validate;
 
+pub use context::Context;
 pub use inputs::{DatabaseFacts, Drawn, Inputs, InternalKey, KafkaFacts, KafkaListener, Release, SecretFacts};
 pub use problem::{Problem, Severity};
+pub use reconcile::{Done, reconcile};

@@ -16,5 +16,8 @@ mod install;
 mod kafka;
 mod lease;
 mod live;
+mod platforms;
 mod prune;
+mod rights;
 mod scene;
+mod status;

@@ -6,7 +6,6 @@
 mod kafka;
 
 use std::collections::{BTreeMap, BTreeSet};
-use std::fmt::Write as _;
 use std::sync::Arc;
 
 use base64::Engine as _;
@@ -23,6 +22,7 @@ use super::seen::{JobFacts, Seen};
 use super::{DatabaseFacts, Drawn, Inputs, InternalKey, KafkaFacts, Release, SecretFacts, release};
 use crate::capabilities::Capabilities;
 use crate::child::Kind;
+use crate::error::{Call, Result};
 use crate::names::{Names, ROTATE_INTERNAL_KEY};
 use crate::settings::Settings;
 
@@ -36,12 +36,11 @@ pub async fn dereference(
     capabilities: &Arc<Capabilities>,
     seen: &Seen,
     platform: Arc<TodoPlatform>,
-) -> Result<Inputs, kube::Error> {
+) -> Result<Inputs> {
     let names = Names::of(&platform);
     let mut secrets = BTreeMap::new();
     for name in referenced_secrets(&platform) {
-        let api: Api<Secret> = Api::namespaced(client.clone(), &names.namespace);
-        if let Some(secret) = api.get_opt(&name).await? {
+        if let Some(secret) = secret(client, &names.namespace, &name).await? {
             secrets.insert(name, secret_facts(&secret));
         }
     }
@@ -79,8 +78,20 @@ pub async fn dereference(
     })
 }
 
+/// The Secrets whose changes concern the platform: those that its manifest names, and that of its user at the brokers.
+/// Namespace and name.
+pub fn watched_secrets(platform: &TodoPlatform, names: &Names) -> BTreeSet<(String, String)> {
+    let referenced = referenced_secrets(platform).into_iter();
+    let mut secrets: BTreeSet<(String, String)> = referenced.map(|name| (names.namespace.clone(), name)).collect();
+    let strimzi = platform.spec.kafka.as_ref().and_then(|kafka| kafka.strimzi.as_ref());
+    if let Some(strimzi) = strimzi.filter(|strimzi| strimzi.user.create) {
+        secrets.insert((kafka_namespace(names, strimzi).to_owned(), names.kafka_user()));
+    }
+    secrets
+}
+
 /// The Secrets in the platform's namespace that its manifest names.
-pub fn referenced_secrets(platform: &TodoPlatform) -> BTreeSet<String> {
+fn referenced_secrets(platform: &TodoPlatform) -> BTreeSet<String> {
     let spec = &platform.spec;
     let mut names = BTreeSet::new();
     let mut add = |name: Option<&String>| names.extend(name.cloned());
@@ -110,14 +121,23 @@ pub fn referenced_secrets(platform: &TodoPlatform) -> BTreeSet<String> {
     names
 }
 
+async fn secret(client: &Client, namespace: &str, name: &str) -> Result<Option<Secret>> {
+    let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
+    let found = api.get_opt(name).await;
+    found.map_err(|error| Call::new("get", "secrets", namespace, name).failed(error))
+}
+
 fn typed_secret(secret: &Value) -> Option<Secret> {
     serde_json::from_value(secret.clone()).ok()
 }
 
-/// What is known of a Secret without its values: a change of any is a change of the hash.
+/// What is known of a Secret without its values.
 fn secret_facts(secret: &Secret) -> SecretFacts {
     let data = secret.data.iter().flatten();
-    SecretFacts::of(data.map(|(key, value)| (key.as_str(), value.0.as_slice())))
+    SecretFacts {
+        uid: secret.uid(),
+        ..SecretFacts::of(data.map(|(key, value)| (key.as_str(), value.0.as_slice())))
+    }
 }
 
 /// Strimzi's `Kafka`, in the version in which this cluster serves Strimzi's kinds.
@@ -126,7 +146,7 @@ async fn kafka(
     capabilities: &Capabilities,
     names: &Names,
     strimzi: &StrimziKafka,
-) -> Result<Option<KafkaFacts>, kube::Error> {
+) -> Result<Option<KafkaFacts>> {
     let Some(version) = capabilities.version(Kind::KafkaTopic) else {
         return Ok(None);
     };
@@ -134,7 +154,9 @@ async fn kafka(
     let resource = ApiResource::from_gvk_with_plural(&kind, "kafkas");
     let namespace = kafka_namespace(names, strimzi);
     let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), namespace, &resource);
-    let found = api.get_opt(&strimzi.cluster.name).await?;
+    let name = &strimzi.cluster.name;
+    let found = api.get_opt(name).await;
+    let found = found.map_err(|error| Call::new("get", "kafkas.kafka.strimzi.io", namespace, name).failed(error))?;
     let logs_in = strimzi.user.create || strimzi.user.secret_ref.is_some();
     Ok(found.map(|found| kafka::facts(&found.data, logs_in)))
 }
@@ -149,12 +171,11 @@ async fn kafka_user(
     client: &Client,
     names: &Names,
     strimzi: &StrimziKafka,
-) -> Result<Option<BTreeMap<String, Vec<u8>>>, kube::Error> {
+) -> Result<Option<BTreeMap<String, Vec<u8>>>> {
     if !strimzi.user.create {
         return Ok(None);
     }
-    let api: Api<Secret> = Api::namespaced(client.clone(), kafka_namespace(names, strimzi));
-    let found = api.get_opt(&names.kafka_user()).await?;
+    let found = secret(client, kafka_namespace(names, strimzi), &names.kafka_user()).await?;
     let found = found.filter(|secret| {
         secret
             .labels()
@@ -203,12 +224,5 @@ fn draw() -> Drawn {
 }
 
 fn secret_value() -> String {
-    hexadecimal(&rand::random::<[u8; 32]>())
-}
-
-fn hexadecimal(bytes: &[u8]) -> String {
-    bytes.iter().fold(String::new(), |mut text, byte| {
-        let _ = write!(text, "{byte:02x}");
-        text
-    })
+    hex::encode(rand::random::<[u8; 32]>())
 }

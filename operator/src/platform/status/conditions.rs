@@ -26,11 +26,13 @@ pub enum ConditionType {
     ComponentsReady,
     /// Nothing is changed because the manifest says so.
     Paused,
+    /// Of a schedule: its user has used the platform.
+    UserKnown,
 }
 
 impl ConditionType {
     /// The name, as in `type:`.
-    pub fn as_str(self) -> &'static str {
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::Ready => "Ready",
             Self::Progressing => "Progressing",
@@ -40,6 +42,7 @@ impl ConditionType {
             Self::TopicsReady => "TopicsReady",
             Self::ComponentsReady => "ComponentsReady",
             Self::Paused => "Paused",
+            Self::UserKnown => "UserKnown",
         }
     }
 }
@@ -123,6 +126,37 @@ impl Finding {
                 .map_or_else(|| Time(whole_second(now)), |same| same.last_transition_time.clone()),
         }
     }
+}
+
+/// A condition that has turned: another answer than before, or the same for another reason. It is worth an event.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Turn {
+    /// What was found.
+    pub finding: Finding,
+    /// Since when the answer has been so.
+    pub since: Timestamp,
+}
+
+/// The findings as conditions, and those of them that have turned.
+pub fn date(
+    findings: Vec<Finding>,
+    before: &[Condition],
+    generation: Option<i64>,
+    now: Timestamp,
+) -> (Vec<Condition>, Vec<Turn>) {
+    let mut turns = vec![];
+    let conditions = findings.into_iter().map(|finding| {
+        let condition = finding.clone().dated(before, generation, now);
+        let is_as_before = before.iter().any(|then| {
+            then.type_ == condition.type_ && then.status == condition.status && then.reason == condition.reason
+        });
+        if !is_as_before {
+            let since = condition.last_transition_time.0;
+            turns.push(Turn { finding, since });
+        }
+        condition
+    });
+    (conditions.collect(), turns)
 }
 
 /// What is stored has whole seconds: a fraction would differ from what is read back.

@@ -6,5 +6,5 @@
 mod conditions;
 mod report;
 
-pub use conditions::{Answer, ConditionType, Finding};
-pub use report::{Report, status, transitions};
+pub use conditions::{Answer, ConditionType, Finding, Turn, date};
+pub use report::{Report, status, topics_are_ready};

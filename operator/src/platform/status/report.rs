@@ -3,24 +3,20 @@
 use std::collections::BTreeMap;
 
 use jiff::Timestamp;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use todo_crds::TodoPlatform;
 use todo_crds::platform::{ComponentStatus, Endpoints, Phase, TodoPlatformStatus, TopicStatus, VersionStatus};
 
-use super::{ConditionType, Finding};
+use super::conditions::{ConditionType, Finding, Turn, date};
 use crate::child::{ChildKey, Children, Kind};
 use crate::names::{Component, Names};
 use crate::platform::seen::{self, DeploymentFacts, JobFacts, Seen, TopicFacts};
 use crate::platform::{Problem, Release, Severity};
-use crate::settings::Settings;
 
 /// What a pass saw and did.
 #[derive(Debug)]
 pub struct Report<'a> {
     /// The platform, with the status that it has.
     pub platform: &'a TodoPlatform,
-    /// What the operator was told.
-    pub settings: &'a Settings,
     /// What was built.
     pub children: &'a Children,
     /// The children as the cluster has them, after what was applied.
@@ -35,8 +31,8 @@ pub struct Report<'a> {
     pub external_topics: &'a [TopicStatus],
 }
 
-/// The status that says so.
-pub fn status(report: &Report<'_>, now: Timestamp) -> TodoPlatformStatus {
+/// The status that says so, and the conditions that have turned.
+pub fn status(report: &Report<'_>, now: Timestamp) -> (TodoPlatformStatus, Vec<Turn>) {
     let platform = report.platform;
     let names = Names::of(platform);
     let before = platform.status.clone().unwrap_or_default();
@@ -55,7 +51,7 @@ pub fn status(report: &Report<'_>, now: Timestamp) -> TodoPlatformStatus {
     let phase = phase(platform, &before, report.target, [&ready, &progressing, &degraded]);
 
     let version = version(report, &names, &before);
-    let conditions = [
+    let findings = vec![
         ready,
         progressing,
         degraded,
@@ -65,16 +61,17 @@ pub fn status(report: &Report<'_>, now: Timestamp) -> TodoPlatformStatus {
         sidecars,
         paused,
     ];
-    let dated = |finding: Finding| finding.dated(&before.conditions, generation, now);
-    TodoPlatformStatus {
+    let (conditions, turns) = date(findings, &before.conditions, generation, now);
+    let status = TodoPlatformStatus {
         observed_generation: generation,
         phase: Some(phase),
         version: Some(version),
-        conditions: conditions.into_iter().map(dated).collect(),
+        conditions,
         components: components.into_iter().map(|component| component.shown).collect(),
         topics,
         endpoints: endpoints(report, &names),
-    }
+    };
+    (status, turns)
 }
 
 /// A component as it should be and as it is.
@@ -86,6 +83,11 @@ struct ComponentState {
 impl ComponentState {
     fn is_settled(&self) -> bool {
         self.facts.as_ref().is_some_and(DeploymentFacts::is_settled)
+    }
+
+    /// Whether it is where the target release is.
+    fn has_arrived(&self, target: &Release) -> bool {
+        self.is_settled() && self.shown.version.as_ref() == Some(&target.version)
     }
 
     fn is_available(&self) -> bool {
@@ -261,6 +263,15 @@ fn migrated(report: &Report<'_>, names: &Names, database: &Finding) -> Finding {
     }
 }
 
+/// Whether every topic that was built is as asked for. Those of a Kafka without Strimzi are not built.
+pub fn topics_are_ready(children: &Children, seen: &Seen) -> bool {
+    let mut topics = children.iter().filter(|child| child.key.kind == Kind::KafkaTopic);
+    topics.all(|child| {
+        let found = seen.get(Kind::KafkaTopic, &child.key.namespace, &child.key.name);
+        found.is_some_and(|topic| TopicFacts::read(topic) == TopicFacts::Ready)
+    })
+}
+
 fn events(report: &Report<'_>, topics: &[TopicStatus]) -> Finding {
     const ABOUT: ConditionType = ConditionType::TopicsReady;
     let Some(kafka) = &report.platform.spec.kafka else {
@@ -424,7 +435,10 @@ fn progressing(report: &Report<'_>, components: &[ComponentState], migrated: &Fi
     if !migrated.holds() {
         return Finding::yes(ABOUT, migrated.reason, &migrated.message);
     }
-    let moving: Vec<&ComponentState> = components.iter().filter(|component| !component.is_settled()).collect();
+    let moving: Vec<&ComponentState> = components
+        .iter()
+        .filter(|component| !component.has_arrived(report.target))
+        .collect();
     if moving.is_empty() && !components.is_empty() {
         return Finding::no(ABOUT, "Settled", "everything is as asked for");
     }
@@ -432,10 +446,11 @@ fn progressing(report: &Report<'_>, components: &[ComponentState], migrated: &Fi
     let shown: Vec<String> = moving
         .iter()
         .map(|component| match &component.facts {
-            Some(facts) => format!(
-                "{} {} of {} at {version}",
-                component.shown.name, facts.updated, facts.desired
-            ),
+            Some(facts) => {
+                let is_newest = facts.version.as_ref() == Some(version);
+                let arrived = if is_newest { facts.updated } else { 0 };
+                format!("{} {arrived} of {} at {version}", component.shown.name, facts.desired)
+            }
             None => format!("{} is about to be made", component.shown.name),
         })
         .collect();
@@ -536,27 +551,19 @@ fn endpoints(report: &Report<'_>, names: &Names) -> Option<Endpoints> {
         return None;
     }
     let (namespace, service) = (&names.namespace, names.api_service());
+    let ingress = spec.api.ingress.as_ref().map(|ingress| {
+        let scheme = if ingress.tls_secret_name.is_some() {
+            "https"
+        } else {
+            "http"
+        };
+        format!("{scheme}://{}", ingress.host)
+    });
+    // Whether there is TLS is the gateway's affair; a name for the world outside has it.
+    let route = spec.api.http_route.as_ref();
+    let route = route.map(|route| format!("https://{}", route.host));
     Some(Endpoints {
         api: Some(format!("http://{service}.{namespace}.svc:80")),
-        external: spec.api.ingress.as_ref().map(|ingress| {
-            let scheme = if ingress.tls_secret_name.is_some() {
-                "https"
-            } else {
-                "http"
-            };
-            format!("{scheme}://{}", ingress.host)
-        }),
+        external: ingress.or(route),
     })
-}
-
-/// The findings that differ from before in answer or reason: what is worth an event.
-pub fn transitions<'a>(before: &[Condition], after: &'a [Condition]) -> Vec<&'a Condition> {
-    after
-        .iter()
-        .filter(|now| {
-            !before
-                .iter()
-                .any(|then| then.type_ == now.type_ && then.status == now.status && then.reason == now.reason)
-        })
-        .collect()
 }

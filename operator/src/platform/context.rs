@@ -1,0 +1,41 @@
+//! What every pass has at hand.
+
+use std::sync::Arc;
+
+use kube::Client;
+use tokio::sync::watch;
+
+use super::seen::Seen;
+use crate::capabilities::Capabilities;
+use crate::events::Recorder;
+use crate::live::Live;
+use crate::names::Names;
+use crate::settings::Settings;
+
+/// What every pass has at hand. Clones share it.
+#[derive(Clone)]
+pub struct Context {
+    /// The way to the API server; writes pass only while this process leads.
+    pub client: Client,
+    /// What the operator was told at its start.
+    pub settings: Arc<Settings>,
+    /// The children as the cluster has them.
+    pub live: Live,
+    /// Who tells of transitions.
+    pub events: Recorder,
+    /// What the cluster offers, kept up to date.
+    pub offered: watch::Receiver<Capabilities>,
+}
+
+impl Context {
+    /// What the cluster offers now.
+    pub(super) fn capabilities(&self) -> Arc<Capabilities> {
+        Arc::new(self.offered.borrow().clone())
+    }
+
+    /// A platform's children as the cluster has them now.
+    pub(super) fn seen(&self, names: &Names) -> Seen {
+        let children = self.live.of(names).into_iter();
+        children.map(|child| ((*child.key).clone(), child.value())).collect()
+    }
+}

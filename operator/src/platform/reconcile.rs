@@ -1,0 +1,317 @@
+//! One pass over a platform, and the order of its steps.
+
+use std::collections::BTreeSet;
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::api::{Api, Patch, PatchParams};
+use kube::runtime::controller::Action;
+use kube::{Resource as _, ResourceExt as _};
+use serde_json::json;
+use todo_crds::TodoPlatform;
+use todo_crds::platform::TodoPlatformStatus;
+
+use super::build::build;
+use super::context::Context;
+use super::dereference::{dereference, watched_secrets};
+use super::release;
+use super::seen::{Seen, database_is_ready};
+use super::status::{ConditionType, Report, status, topics_are_ready};
+use super::validate::validate;
+use super::{Inputs, Problem, Severity, deletion};
+use crate::announce;
+use crate::apply::{Applied, apply};
+use crate::capabilities::Capabilities;
+use crate::child::{ChildKey, Children, Kind, Stage};
+use crate::error::{Call, Class, Error, Result};
+use crate::names::{Component, FINALIZER, MANAGER, Names};
+use crate::prune::{Data, Pruning, prune};
+
+/// Watches tell of everything; this is for what they might have missed.
+const LOOK_AGAIN: Duration = Duration::from_hours(1);
+
+/// Brings a platform one pass nearer to its manifest, and says in its status where it is.
+///
+/// # Errors
+/// The worst of what did not work, after the status has told of it.
+pub async fn reconcile(context: &Context, platform: Arc<TodoPlatform>) -> Result<Done> {
+    let names = Names::of(&platform);
+    if platform.meta().deletion_timestamp.is_some() {
+        let action = deletion::clean_up(context, &platform, &names).await?;
+        return Ok(Done { action, changed: true });
+    }
+    // Registered before anything is read, so that no change falls in between.
+    context.live.interest(&names, watched_secrets(&platform, &names));
+    let capabilities = context.capabilities();
+    let platform = with_finalizer(context, platform, &names).await?;
+    let seen = context.seen(&names);
+    let inputs = dereference(&context.client, &context.settings, &capabilities, &seen, platform).await?;
+
+    let mut problems = validate(&inputs);
+    let children = build(&inputs);
+    let is_blocked = problems.iter().any(|problem| problem.severity == Severity::Blocking);
+    let mut work = Work::default();
+    if !inputs.platform.spec.paused && !is_blocked {
+        work = apply_all(context, &capabilities, &inputs, &names, &children).await?;
+        work.changed |= prune_all(context, &capabilities, &inputs, &names, &children, &work).await?;
+        problems.append(&mut work.problems);
+    }
+    let is_news = report(context, &inputs, &names, &children, &problems).await?;
+    match work.worst {
+        Some(error) => Err(error),
+        None => Ok(Done {
+            action: Action::requeue(jittered(LOOK_AGAIN)),
+            changed: work.changed || is_news,
+        }),
+    }
+}
+
+/// A pass that came to its end.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Done {
+    /// When the next one is due, if nothing happens before.
+    pub action: Action,
+    /// Whether it wrote anything.
+    pub changed: bool,
+}
+
+/// What a pass did.
+#[derive(Default)]
+struct Work {
+    /// Whether every stage was begun and nothing in it failed.
+    is_complete: bool,
+    changed: bool,
+    problems: Vec<Problem>,
+    worst: Option<Error>,
+}
+
+/// Applies stage by stage, as far as the cluster allows it now. What one child suffers does not keep the others back.
+async fn apply_all(
+    context: &Context,
+    capabilities: &Capabilities,
+    inputs: &Inputs,
+    names: &Names,
+    children: &Children,
+) -> Result<Work> {
+    let mut work = Work {
+        is_complete: true,
+        ..Work::default()
+    };
+    let mut essential_failed = false;
+    for stage in [Stage::Base, Stage::Migrate, Stage::Run] {
+        if essential_failed || !may_begin(stage, inputs, &context.seen(names), names, children) {
+            work.is_complete = false;
+            break;
+        }
+        for child in children.iter().filter(|child| child.stage == stage) {
+            match apply(&context.client, capabilities, &context.live, child).await {
+                Ok(Applied::Unchanged) => {}
+                Ok(applied) => {
+                    tracing::info!(child = %child.key, ?applied, "applied");
+                    work.changed = true;
+                }
+                // Without the API server there is nothing to go on with, and nothing to write a status to.
+                Err(error @ (Error::Unavailable { .. } | Error::NotLeading)) => return Err(error),
+                Err(error) => {
+                    essential_failed |= is_essential(child.key.kind);
+                    work.is_complete = false;
+                    work.problems.extend(problem(&child.key, &error));
+                    work.worst = Some(error);
+                }
+            }
+        }
+    }
+    Ok(work)
+}
+
+/// Whether what a stage waits for is there.
+fn may_begin(stage: Stage, inputs: &Inputs, seen: &Seen, names: &Names, children: &Children) -> bool {
+    match stage {
+        Stage::Base => true,
+        Stage::Migrate => {
+            let database = [Kind::StatefulSet, Kind::DatabaseCluster]
+                .into_iter()
+                .filter(|kind| children.get(&own_database(*kind, names)).is_some())
+                .find_map(|kind| seen.get(kind, &names.namespace, &names.database()));
+            let is_elsewhere = inputs.platform.spec.database.url_secret_ref.is_some();
+            is_elsewhere || database.is_some_and(database_is_ready)
+        }
+        Stage::Run => {
+            // What runs already goes on without its topics; what starts would make them by itself, and otherwise.
+            let starts = seen.running(names).is_none();
+            inputs.release.is_some() && (!starts || topics_are_ready(children, seen))
+        }
+    }
+}
+
+fn own_database(kind: Kind, names: &Names) -> ChildKey {
+    ChildKey {
+        kind,
+        namespace: names.namespace.clone(),
+        name: names.database(),
+    }
+}
+
+/// Whether pods need it to start. What watches, grows or publishes them can come later.
+fn is_essential(kind: Kind) -> bool {
+    !matches!(
+        kind,
+        Kind::PodMonitor
+            | Kind::PrometheusRule
+            | Kind::Ingress
+            | Kind::HttpRoute
+            | Kind::ScaledObject
+            | Kind::TriggerAuthentication
+            | Kind::HorizontalPodAutoscaler
+            | Kind::PodDisruptionBudget
+    )
+}
+
+/// What a person is told of a child that could not be applied. A conflict settles itself with the next pass.
+fn problem(key: &ChildKey, error: &Error) -> Option<Problem> {
+    let about = match key.kind {
+        Kind::KafkaTopic | Kind::KafkaUser => ConditionType::TopicsReady,
+        Kind::Component | Kind::Subscription | Kind::Resiliency | Kind::Configuration => ConditionType::ComponentsReady,
+        Kind::StatefulSet | Kind::DatabaseCluster => ConditionType::DatabaseReady,
+        Kind::Job => ConditionType::Migrated,
+        _ => ConditionType::Degraded,
+    };
+    let reason = match error.class() {
+        Class::Conflict => return None,
+        Class::Unavailable => "NotServed",
+        Class::Denied => "NotAllowed",
+        Class::Invalid => "Refused",
+        Class::NotOurs => "NameTaken",
+        Class::Bug => "OperatorMistake",
+    };
+    Some(Problem {
+        about,
+        reason,
+        message: error.to_string(),
+        severity: Severity::Impaired,
+    })
+}
+
+/// Deletes what is no longer asked for. Pods that others take over from stay until those are there. Whether it did.
+async fn prune_all(
+    context: &Context,
+    capabilities: &Capabilities,
+    inputs: &Inputs,
+    names: &Names,
+    children: &Children,
+    work: &Work,
+) -> Result<bool> {
+    let seen = context.seen(names);
+    let mut kept = children.clone();
+    let asked: Vec<Component> = Component::every()
+        .filter(|component| children.get(&deployment(names, *component)).is_some())
+        .collect();
+    let have_taken_over = asked.iter().all(|component| {
+        seen.deployment(names, *component)
+            .is_some_and(|facts| facts.is_settled())
+    });
+    if !have_taken_over {
+        for component in Component::every().filter(|component| !asked.contains(component)) {
+            kept.keep(deployment(names, component));
+        }
+    }
+    let pruning = Pruning {
+        names,
+        uid: inputs.platform.metadata.uid.as_deref().unwrap_or_default(),
+        built: &kept,
+        is_complete: work.is_complete && children.is_complete(),
+        data: Data::Keep,
+    };
+    let deleted = prune(&context.client, capabilities, &context.live, pruning).await?;
+    for key in &deleted {
+        tracing::info!(child = %key, "deleted, no longer asked for");
+    }
+    Ok(!deleted.is_empty())
+}
+
+fn deployment(names: &Names, component: Component) -> ChildKey {
+    ChildKey {
+        kind: Kind::Deployment,
+        namespace: names.namespace.clone(),
+        name: names.component(component),
+    }
+}
+
+/// Writes the status when it says anything new, and an event for each condition that has turned. Whether it did.
+async fn report(
+    context: &Context,
+    inputs: &Inputs,
+    names: &Names,
+    children: &Children,
+    problems: &[Problem],
+) -> Result<bool> {
+    let platform = &inputs.platform;
+    let target = release::target(platform, &context.settings);
+    let migration = names.migration(&release::migration_hash(platform, &target));
+    let report = Report {
+        platform,
+        children,
+        seen: &context.seen(names),
+        problems,
+        target: &target,
+        migration: &migration,
+        external_topics: &[],
+    };
+    let (after, turns) = status(&report, Timestamp::now());
+    if platform.status.as_ref() == Some(&after) {
+        return Ok(false);
+    }
+    write_status(context, names, &after).await?;
+    for turn in &turns {
+        announce::turn(&context.events, platform.as_ref(), turn);
+    }
+    Ok(true)
+}
+
+async fn write_status(context: &Context, names: &Names, status: &TodoPlatformStatus) -> Result<()> {
+    let api: Api<TodoPlatform> = Api::namespaced(context.client.clone(), &names.namespace);
+    let patch = json!({
+        "apiVersion": TodoPlatform::api_version(&()),
+        "kind": TodoPlatform::kind(&()),
+        "status": status,
+    });
+    let parameters = PatchParams::apply(MANAGER).force();
+    let answer = api
+        .patch_status(&names.platform, &parameters, &Patch::Apply(&patch))
+        .await;
+    answer.map(|_| ()).map_err(|error| {
+        Call::new(
+            "patch",
+            "todoplatforms.todoplatform.dev/status",
+            &names.namespace,
+            &names.platform,
+        )
+        .failed(error)
+    })
+}
+
+/// Sets or takes away the finalizer: it is there as long as something outside of the namespace is.
+async fn with_finalizer(context: &Context, platform: Arc<TodoPlatform>, names: &Names) -> Result<Arc<TodoPlatform>> {
+    let is_needed = deletion::needs_finalizer(&platform, names, &context.live.of(names));
+    let is_there = platform.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
+    if is_needed == is_there || platform.spec.paused {
+        return Ok(platform);
+    }
+    let finalizers: BTreeSet<&str> = platform.finalizers().iter().map(String::as_str).collect();
+    let finalizers: Vec<&str> = if is_needed {
+        finalizers.into_iter().chain([FINALIZER]).collect()
+    } else {
+        finalizers
+            .into_iter()
+            .filter(|finalizer| *finalizer != FINALIZER)
+            .collect()
+    };
+    deletion::set_finalizers(context, &platform, names, &finalizers)
+        .await
+        .map(Arc::new)
+}
+
+fn jittered(wait: Duration) -> Duration {
+    wait.mul_f64(rand::random_range(0.8..1.2))
+}

@@ -1,0 +1,387 @@
+//! The operator at work: discovery, the cache, and the two reconcilers, from the moment that it leads until it is told to
+//! stop or leads no more.
+//!
+//! Where only some namespaces are watched, each has reconcilers of its own, so that no request is made that a role for
+//! those namespaces would not allow.
+
+use std::fmt::Debug;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use futures::stream::{self, BoxStream};
+use futures::{Stream, StreamExt as _};
+use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::runtime::controller::{Action, Config};
+use kube::runtime::reflector::{self, ObjectRef, Store};
+use kube::runtime::{Controller, WatchStreamExt as _, watcher};
+use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
+use todo_crds::{RecurringSchedule, TodoPlatform};
+use tokio::sync::{mpsc, watch};
+use tokio_util::sync::CancellationToken;
+
+use crate::announce;
+use crate::backoff::Backoff;
+use crate::capabilities::Capabilities;
+use crate::discovery::Discovery;
+use crate::error::{Error, Result};
+use crate::events::{self, Recorder};
+use crate::lease::Leadership;
+use crate::live::{Live, Scope};
+use crate::metrics::{self, Outcome, Reconciler};
+use crate::names::Names;
+use crate::platform::{self, Done};
+use crate::schedule;
+use crate::schedule::follow::{Follower, platform_of};
+use crate::schedule::internal_api::{InternalApi, Route};
+use crate::schedule::reconcile::Pass;
+use crate::schedule::states::States;
+use crate::settings::Settings;
+
+/// How often it is read what the cluster offers.
+const DISCOVER_EVERY: Duration = Duration::from_secs(30);
+/// How many objects one answer of a first list holds at the most: what is read at once is in memory at once.
+const PAGE: u32 = 250;
+/// How many passes over schedules run at once for each over a platform: most of them only compare.
+const SCHEDULES_PER_PLATFORM: u16 = 4;
+/// Changes that come at once are one pass.
+const DEBOUNCE: Duration = Duration::from_millis(50);
+
+/// What an operator is started with.
+#[derive(Clone)]
+pub struct Operator {
+    /// The way to the API server. Its writes must pass only while `leadership` holds
+    /// ([`Leadership::fence`]).
+    pub client: Client,
+    /// Whether this process leads.
+    pub leadership: Leadership,
+    /// What it was told.
+    pub settings: Settings,
+    /// Where it looks.
+    pub scope: Scope,
+    /// How platforms are reached.
+    pub route: Route,
+    /// How many passes over platforms run at once.
+    pub concurrency: u16,
+    /// The pod's name, which events tell.
+    pub instance: String,
+    /// The cache. It may be looked at from outside: for readiness.
+    pub live: Live,
+}
+
+impl Operator {
+    /// Works until `stop`, then lets the passes that run come to their end. Ends before when it leads no more.
+    ///
+    /// # Errors
+    /// When the API server cannot be asked what it offers, or the HTTP client cannot be made.
+    pub async fn run(self, stop: CancellationToken) -> Result<()> {
+        metrics::describe();
+        let api = InternalApi::new(self.route.clone()).map_err(|error| Error::Platform(error.to_string()))?;
+        let discovery = Discovery::start(self.client.clone()).await?;
+        let offered = discovery.subscribe();
+        let (recorder, sender) = events::recorder(&self.instance);
+        let ending = stop.child_token();
+        let beside = [
+            tokio::spawn(discovery.run(DISCOVER_EVERY, ending.clone())),
+            tokio::spawn(sender.run(self.client.clone(), ending.clone())),
+            tokio::spawn({
+                let (live, client, offered) = (self.live.clone(), self.client.clone(), offered.clone());
+                let (scope, ending) = (self.scope.clone(), ending.clone());
+                async move { live.run(client, offered, scope, ending).await }
+            }),
+        ];
+        let begin = async {
+            self.live.ready().await;
+            self.leadership.begun().await;
+        };
+        if stop.run_until_cancelled(begin).await.is_some() {
+            let leadership = self.leadership.clone();
+            let lost = async {
+                leadership.over().await;
+            };
+            let shared = Shared {
+                operator: self,
+                api,
+                offered,
+                recorder,
+                stop: stop.clone(),
+            };
+            tokio::select! {
+                () = shared.reconcile_everywhere() => {}
+                () = lost => {}
+            }
+        }
+        ending.cancel();
+        for task in beside {
+            // A task that panicked has said so; what it did is over either way.
+            let _ = task.await;
+        }
+        Ok(())
+    }
+}
+
+/// What the reconcilers of every namespace share.
+struct Shared {
+    operator: Operator,
+    api: InternalApi,
+    offered: watch::Receiver<Capabilities>,
+    recorder: Recorder,
+    stop: CancellationToken,
+}
+
+impl Shared {
+    async fn reconcile_everywhere(self) {
+        let namespaces: Vec<Option<String>> = match &self.operator.scope.namespaces {
+            None => vec![None],
+            Some(namespaces) => namespaces.iter().cloned().map(Some).collect(),
+        };
+        let each = namespaces.into_iter().map(|namespace| self.reconcile_in(namespace));
+        futures::future::join_all(each).await;
+    }
+
+    /// The two reconcilers of one namespace, or of all.
+    async fn reconcile_in(&self, namespace: Option<String>) {
+        let operator = &self.operator;
+        let (platforms, platform_stream) = watched::<TodoPlatform>(&operator.client, namespace.as_deref());
+        let (schedules, schedule_stream) = watched::<RecurringSchedule>(&operator.client, namespace.as_deref());
+
+        let context = platform::Context {
+            client: operator.client.clone(),
+            settings: Arc::new(operator.settings.clone()),
+            live: operator.live.clone(),
+            events: self.recorder.clone(),
+            offered: self.offered.clone(),
+        };
+        let runner = Runner::new(Reconciler::Platform, self.recorder.clone(), context);
+        let own = namespace.clone();
+        let triggers = operator
+            .live
+            .triggers()
+            .map(|platform| platform_ref(&platform))
+            .filter(move |platform| {
+                let is_here = own.is_none() || platform.namespace == own;
+                async move { is_here }
+            });
+        let platform_passes = Controller::for_stream(platform_stream, platforms.clone())
+            .with_config(Config::default().concurrency(operator.concurrency).debounce(DEBOUNCE))
+            .reconcile_on(triggers)
+            .reconcile_all_on(changes(self.offered.clone()))
+            .graceful_shutdown_on(self.stop.clone().cancelled_owned())
+            .run(platform_pass, Runner::error_policy, Arc::new(runner));
+
+        let (tell, told) = mpsc::unbounded_channel();
+        let states = States::default();
+        let context = schedule::Context {
+            client: operator.client.clone(),
+            api: self.api.clone(),
+            live: operator.live.clone(),
+            platforms,
+            states: states.clone(),
+            events: self.recorder.clone(),
+        };
+        let runner = Runner::new(Reconciler::Schedule, self.recorder.clone(), context);
+        let of_platform = schedules.clone();
+        let schedule_passes = Controller::for_stream(schedule_stream, schedules.clone())
+            .with_config(Config::default().concurrency(operator.concurrency * SCHEDULES_PER_PLATFORM))
+            .reconcile_on(received(told))
+            .watches(
+                scoped::<PartialObjectMeta<TodoPlatform>>(&operator.client, namespace.as_deref()),
+                watcher::Config::default().page_size(PAGE),
+                move |platform| schedules_of(&of_platform, &platform),
+            )
+            .graceful_shutdown_on(self.stop.clone().cancelled_owned())
+            .run(schedule_pass, Runner::error_policy, Arc::new(runner));
+
+        let follower = Follower::new(
+            operator.client.clone(),
+            self.api.clone(),
+            operator.live.clone(),
+            schedules,
+            states,
+            tell,
+        );
+        tokio::join!(
+            platform_passes.for_each(|_| std::future::ready(())),
+            schedule_passes.for_each(|_| std::future::ready(())),
+            follower.run(self.stop.clone()),
+        );
+    }
+}
+
+/// An API in one namespace, or in all.
+fn scoped<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<Scope = kube::core::NamespaceResourceScope>,
+    K::DynamicType: Default,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+type Watched<K> = (
+    Store<DeserializeGuard<K>>,
+    BoxStream<'static, Result<DeserializeGuard<K>, watcher::Error>>,
+);
+
+/// The objects of a kind, kept without what nobody reads, and a stream of those that change. One that cannot be read is
+/// among them, as such.
+fn watched<K>(client: &Client, namespace: Option<&str>) -> Watched<K>
+where
+    K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
+    K: Clone + Debug + DeserializeOwned + Send + Sync + 'static,
+{
+    let (store, writer) = reflector::store();
+    let api: Api<DeserializeGuard<K>> = scoped(client, namespace);
+    let stream = watcher(api, watcher::Config::default().page_size(PAGE))
+        .default_backoff()
+        .modify(|object| object.managed_fields_mut().clear())
+        .reflect(writer)
+        .touched_objects()
+        .boxed();
+    (store, stream)
+}
+
+/// A trigger for each time that something else is offered.
+fn changes(offered: watch::Receiver<Capabilities>) -> impl Stream<Item = ()> + Send + 'static {
+    stream::unfold(offered, |mut offered| async move {
+        offered.changed().await.ok()?;
+        Some(((), offered))
+    })
+}
+
+fn received<T: Send + 'static>(receiver: mpsc::UnboundedReceiver<T>) -> impl Stream<Item = T> + Send + 'static {
+    stream::unfold(receiver, |mut receiver| async move {
+        let item = receiver.recv().await?;
+        Some((item, receiver))
+    })
+}
+
+fn platform_ref(platform: &ObjectRef<TodoPlatform>) -> ObjectRef<DeserializeGuard<TodoPlatform>> {
+    let reference = ObjectRef::new(&platform.name);
+    match &platform.namespace {
+        Some(namespace) => reference.within(namespace),
+        None => reference,
+    }
+}
+
+/// The schedules that name a platform.
+fn schedules_of(
+    schedules: &Store<DeserializeGuard<RecurringSchedule>>,
+    platform: &PartialObjectMeta<TodoPlatform>,
+) -> Vec<ObjectRef<DeserializeGuard<RecurringSchedule>>> {
+    let platform = Names {
+        namespace: platform.namespace().unwrap_or_default(),
+        platform: platform.name_any(),
+    };
+    let schedules = schedules.state().into_iter();
+    schedules
+        .filter(|schedule| {
+            schedule
+                .0
+                .as_ref()
+                .is_ok_and(|schedule| platform_of(schedule) == platform)
+        })
+        .map(|schedule| ObjectRef::from_obj(schedule.as_ref()))
+        .collect()
+}
+
+/// What a reconciler's passes have in common: they are measured, and what fails is tried again, later each time.
+struct Runner<C> {
+    reconciler: Reconciler,
+    recorder: Recorder,
+    context: C,
+    backoff: Backoff<(String, String)>,
+}
+
+impl<C> Runner<C> {
+    fn new(reconciler: Reconciler, recorder: Recorder, context: C) -> Self {
+        Self {
+            reconciler,
+            recorder,
+            context,
+            backoff: Backoff::default(),
+        }
+    }
+
+    async fn measured(&self, key: (String, String), pass: impl Future<Output = Result<Done>>) -> Result<Action> {
+        let began = Instant::now();
+        let outcome = pass.await;
+        let how = match &outcome {
+            Ok(Done { changed: true, .. }) => Outcome::Changed,
+            Ok(Done { changed: false, .. }) => Outcome::Unchanged,
+            Err(_) => Outcome::Failed,
+        };
+        metrics::reconciled(self.reconciler, how, began.elapsed());
+        if outcome.is_ok() {
+            self.backoff.succeeded(&key);
+        }
+        outcome.map(|done| done.action)
+    }
+
+    #[allow(clippy::needless_pass_by_value, reason = "the controller hands them over so")]
+    fn error_policy<K: Resource<DynamicType = ()>>(object: Arc<K>, error: &Error, runner: Arc<Self>) -> Action {
+        let (namespace, name) = key(object.as_ref());
+        metrics::failed(runner.reconciler, error.class());
+        let wait = runner.backoff.failed((namespace.clone(), name.clone()), error);
+        metrics::backing_off(runner.reconciler, runner.backoff.len());
+        if error.class() == crate::error::Class::Conflict {
+            tracing::debug!(%namespace, %name, %error, "tried again");
+        } else {
+            tracing::warn!(%namespace, %name, %error, ?wait, "a pass failed, tried again");
+        }
+        Action::requeue(wait)
+    }
+
+    /// What cannot be read is told once, and looked at again when it changes.
+    fn unreadable<K: Resource<DynamicType = ()>>(&self, object: &K, why: &str) -> Action {
+        announce::warning(
+            &self.recorder,
+            object,
+            "Unreadable",
+            format!("it cannot be read: {why}"),
+        );
+        let (namespace, name) = key(object);
+        tracing::warn!(%namespace, %name, why, "it cannot be read");
+        Action::await_change()
+    }
+}
+
+fn key<K: Resource>(object: &K) -> (String, String) {
+    (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+async fn platform_pass(
+    object: Arc<DeserializeGuard<TodoPlatform>>,
+    runner: Arc<Runner<platform::Context>>,
+) -> Result<Action> {
+    let platform = match &object.0 {
+        Ok(platform) => Arc::new(platform.clone()),
+        Err(invalid) => return Ok(runner.unreadable(object.as_ref(), &invalid.error)),
+    };
+    let pass = platform::reconcile(&runner.context, platform);
+    runner.measured(key(object.as_ref()), pass).await
+}
+
+async fn schedule_pass(
+    object: Arc<DeserializeGuard<RecurringSchedule>>,
+    runner: Arc<Runner<schedule::Context>>,
+) -> Result<Action> {
+    let schedule = match &object.0 {
+        Ok(schedule) => Arc::new(schedule.clone()),
+        Err(invalid) => return Ok(runner.unreadable(object.as_ref(), &invalid.error)),
+    };
+    let key = key(object.as_ref());
+    let pass = async {
+        match schedule::reconcile(&runner.context, schedule).await? {
+            Pass::Done { changed } => Ok(Done {
+                action: Action::await_change(),
+                changed,
+            }),
+            Pass::Again(error) => Err(error),
+        }
+    };
+    runner.measured(key, pass).await
+}

@@ -1,0 +1,214 @@
+//! One pass over a `RecurringSchedule`.
+
+use std::sync::Arc;
+
+use jiff::Timestamp;
+use kube::api::{Api, Patch, PatchParams};
+use kube::core::DeserializeGuard;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::{Client, Resource as _, ResourceExt as _};
+use serde_json::json;
+use todo_crds::schedule::RecurringScheduleStatus;
+use todo_crds::{RecurringSchedule, TodoPlatform};
+
+use super::follow::platform_of;
+use super::internal_api::{CallError, InternalApi};
+use super::keys::keys;
+use super::states::{Known, States};
+use super::status::{Outcome, status};
+use crate::announce;
+use crate::error::{Call, Error, Result};
+use crate::events::Recorder;
+use crate::live::Live;
+use crate::names::{FINALIZER, MANAGER, Names};
+
+/// What every pass has at hand. Clones share it.
+#[derive(Clone)]
+pub struct Context {
+    /// The way to the API server; writes pass only while this process leads.
+    pub client: Client,
+    /// The way to platforms.
+    pub api: InternalApi,
+    /// The children of platforms, the internal keys among them.
+    pub live: Live,
+    /// The platforms.
+    pub platforms: Store<DeserializeGuard<TodoPlatform>>,
+    /// What platforms say.
+    pub states: States,
+    /// Who tells of transitions.
+    pub events: Recorder,
+}
+
+/// Brings a schedule to its platform and says in its status what became of it.
+///
+/// # Errors
+/// Those of the API server. What a platform says is no error but an outcome.
+pub async fn reconcile(context: &Context, schedule: Arc<RecurringSchedule>) -> Result<Pass> {
+    let platform = platform_of(&schedule);
+    let lives = context.platform_lives(&platform);
+    if schedule.meta().deletion_timestamp.is_some() {
+        return delete(context, &schedule, &platform, lives).await;
+    }
+    if !lives {
+        let schedule = with_finalizer(context, schedule, false).await?;
+        return report(context, &schedule, Outcome::NoPlatform).await;
+    }
+    let problems = schedule.validate();
+    if !problems.is_empty() {
+        let said: Vec<String> = problems.iter().map(ToString::to_string).collect();
+        return report(context, &schedule, Outcome::Invalid(said.join("; "))).await;
+    }
+    let declared = match schedule.declared(&platform.platform) {
+        Ok(declared) => declared,
+        Err(problem) => return report(context, &schedule, Outcome::Invalid(problem.to_string())).await,
+    };
+    let Some(keys) = keys(&context.live, &platform) else {
+        return wait(context, &schedule, "its internal key is not made yet").await;
+    };
+    let uid = schedule.uid().unwrap_or_default();
+    match context.states.get(&platform, &uid) {
+        Known::NotYet => return wait(context, &schedule, "its API has not answered yet").await,
+        Known::Present(state) if state.hash.as_ref() == Some(&declared.hash) && !state.deleted => {
+            return report(context, &schedule, Outcome::Followed(state)).await;
+        }
+        Known::Present(_) | Known::Absent => {}
+    }
+    // Before the platform has it, so that it is never left there.
+    let schedule = with_finalizer(context, schedule, true).await?;
+    match context.api.put(&platform, &keys, &uid, &declared).await {
+        Ok(state) => {
+            context.states.note(&platform, state.clone());
+            report(context, &schedule, Outcome::Followed(state)).await
+        }
+        Err(CallError::Invalid(why)) => report(context, &schedule, Outcome::Invalid(why)).await,
+        Err(error) => fail(context, &schedule, error).await,
+    }
+}
+
+/// Says so, and asks for another attempt.
+async fn fail(context: &Context, schedule: &Arc<RecurringSchedule>, error: CallError) -> Result<Pass> {
+    let again = Error::Platform(error.to_string());
+    report(context, schedule, Outcome::Failed(error)).await?;
+    Ok(Pass::Again(again))
+}
+
+/// What follows a pass.
+#[derive(Debug)]
+pub enum Pass {
+    /// Nothing, until something changes.
+    Done {
+        /// Whether anything was written.
+        changed: bool,
+    },
+    /// Its platform did not answer so: another attempt, later each time.
+    Again(Error),
+}
+
+impl Context {
+    /// Whether the platform is there to stay.
+    fn platform_lives(&self, platform: &Names) -> bool {
+        let reference = ObjectRef::new(&platform.platform).within(&platform.namespace);
+        let found = self.platforms.get(&reference);
+        found.is_some_and(|platform| platform.meta().deletion_timestamp.is_none())
+    }
+}
+
+/// A platform that goes takes its schedules with it, and one that is gone has none.
+async fn delete(
+    context: &Context,
+    schedule: &Arc<RecurringSchedule>,
+    platform: &Names,
+    platform_lives: bool,
+) -> Result<Pass> {
+    if !has_finalizer(schedule) {
+        return Ok(Pass::Done { changed: false });
+    }
+    if platform_lives {
+        let uid = schedule.uid().unwrap_or_default();
+        if let Some(keys) = keys(&context.live, platform) {
+            if let Err(error) = context.api.delete(platform, &keys, &uid).await {
+                return fail(context, schedule, error).await;
+            }
+            context.states.forget(platform, &uid);
+        }
+    }
+    match with_finalizer(context, Arc::clone(schedule), false).await {
+        Err(error) if !error.is_not_found() => Err(error),
+        _ => Ok(Pass::Done { changed: true }),
+    }
+}
+
+fn has_finalizer(schedule: &RecurringSchedule) -> bool {
+    schedule.finalizers().iter().any(|finalizer| finalizer == FINALIZER)
+}
+
+async fn with_finalizer(
+    context: &Context,
+    schedule: Arc<RecurringSchedule>,
+    wanted: bool,
+) -> Result<Arc<RecurringSchedule>> {
+    if has_finalizer(&schedule) == wanted {
+        return Ok(schedule);
+    }
+    let others = schedule.finalizers().iter().map(String::as_str);
+    let others = others.filter(|finalizer| *finalizer != FINALIZER);
+    let finalizers: Vec<&str> = others.chain(wanted.then_some(FINALIZER)).collect();
+    let (namespace, name) = (schedule.namespace().unwrap_or_default(), schedule.name_any());
+    let patch = json!({"metadata": {
+        "finalizers": finalizers,
+        "uid": schedule.metadata.uid,
+        "resourceVersion": schedule.metadata.resource_version,
+    }});
+    let parameters = PatchParams {
+        field_manager: Some(MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    let api: Api<RecurringSchedule> = Api::namespaced(context.client.clone(), &namespace);
+    let answer = api.patch(&name, &parameters, &Patch::Merge(&patch)).await;
+    answer
+        .map(Arc::new)
+        .map_err(|error| Call::new("patch", "recurringschedules.todoplatform.dev", &namespace, &name).failed(error))
+}
+
+/// A platform that was not asked yet says nothing about a schedule that it may have: what was said before stands.
+async fn wait(context: &Context, schedule: &Arc<RecurringSchedule>, why: &str) -> Result<Pass> {
+    let observed = schedule.status.as_ref().and_then(|status| status.observed_generation);
+    if observed.is_some() && observed == schedule.metadata.generation {
+        return Ok(Pass::Done { changed: false });
+    }
+    report(context, schedule, Outcome::PlatformNotReady(why.to_owned())).await
+}
+
+/// Writes the status when it says anything new, and an event for each condition that has turned.
+async fn report(context: &Context, schedule: &Arc<RecurringSchedule>, outcome: Outcome) -> Result<Pass> {
+    let (after, turns) = status(schedule, &outcome, Timestamp::now());
+    if schedule.status.as_ref() == Some(&after) {
+        return Ok(Pass::Done { changed: false });
+    }
+    match write_status(context, schedule, &after).await {
+        Err(error) if error.is_not_found() => return Ok(Pass::Done { changed: false }),
+        Err(error) => return Err(error),
+        Ok(()) => {}
+    }
+    for turn in &turns {
+        announce::turn(&context.events, schedule.as_ref(), turn);
+    }
+    Ok(Pass::Done { changed: true })
+}
+
+async fn write_status(context: &Context, schedule: &RecurringSchedule, status: &RecurringScheduleStatus) -> Result<()> {
+    let (namespace, name) = (schedule.namespace().unwrap_or_default(), schedule.name_any());
+    let api: Api<RecurringSchedule> = Api::namespaced(context.client.clone(), &namespace);
+    let patch = json!({
+        "apiVersion": RecurringSchedule::api_version(&()),
+        "kind": RecurringSchedule::kind(&()),
+        "metadata": {"uid": schedule.metadata.uid},
+        "status": status,
+    });
+    let answer = api
+        .patch_status(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&patch))
+        .await;
+    answer.map(|_| ()).map_err(|error| {
+        Call::new("patch", "recurringschedules.todoplatform.dev/status", &namespace, &name).failed(error)
+    })
+}

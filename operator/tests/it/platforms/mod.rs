@@ -1,0 +1,9 @@
+//! The whole operator on a real API server: a manifest goes in, a platform comes out, and its status says so.
+
+mod crashes;
+mod first;
+mod repair;
+mod rest;
+mod rungs;
+mod tap;
+mod world;

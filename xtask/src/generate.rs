@@ -15,7 +15,7 @@ use std::process::{Command, ExitCode};
 use anyhow::{Context, Result, bail};
 
 use crate::postgres::Postgres;
-use crate::workspace;
+use crate::workspace::{self, Build};
 
 /// Write the generated files: CRDs, JSON schemas, the OpenAPI document, and .sqlx
 ///
@@ -34,15 +34,15 @@ type Files = BTreeMap<PathBuf, Vec<u8>>;
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     if args.check {
-        let fresh = check(&workspace::build_todo(false)?)?;
+        let fresh = check(&workspace::build_todo(Build::Dev)?)?;
         return Ok(if fresh { ExitCode::SUCCESS } else { ExitCode::FAILURE });
     }
-    let queries = match workspace::build_todo(false) {
+    let queries = match workspace::build_todo(Build::Dev) {
         Ok(todo) => queries_with_server_of(&todo)?,
         Err(_) => queries_without_build()?,
     };
     replace_queries(&queries)?;
-    let todo = workspace::build_todo(false)?;
+    let todo = workspace::build_todo(Build::Dev)?;
     write_documents(&todo, workspace::root())?;
     println!("generated files are written, {} queries in .sqlx", queries.len());
     Ok(ExitCode::SUCCESS)

@@ -1,4 +1,4 @@
-//! Developers' commands: `cargo xtask up`, `stack`, `test`, `bench`, `generate`.
+//! Developers' commands: `cargo xtask up`, `stack`, `images`, `cluster`, `test`, `bench`, `generate`.
 //!
 //! Lives here: how the workspace is built, checked and tried out, one file for each command. It runs cargo and the
 //! built `todo` and knows no crate of the platform, so it compiles in seconds, also when nothing else does.
@@ -9,7 +9,9 @@ use anyhow::Result;
 use clap::Parser;
 
 mod bench;
+mod cluster;
 mod generate;
+mod images;
 mod postgres;
 mod stack;
 mod test;
@@ -24,6 +26,9 @@ enum Command {
     Up(up::Args),
     #[command(subcommand)]
     Stack(stack::Args),
+    Images(images::Args),
+    #[command(subcommand)]
+    Cluster(cluster::Args),
     Test(test::Args),
     Bench(bench::Args),
     Generate(generate::Args),
@@ -43,6 +48,8 @@ fn run(command: Command) -> Result<ExitCode> {
     match command {
         Command::Up(args) => up::run(&args),
         Command::Stack(args) => stack::run(&args),
+        Command::Images(args) => images::run(&args),
+        Command::Cluster(args) => cluster::run(&args),
         Command::Test(args) => Ok(test::run(&args)),
         Command::Bench(args) => bench::run(&args),
         Command::Generate(args) => generate::run(&args),

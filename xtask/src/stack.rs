@@ -7,7 +7,7 @@ use std::process::{Command, ExitCode, Stdio};
 use anyhow::{Context, Result, bail};
 use clap::Subcommand;
 
-use crate::workspace;
+use crate::workspace::{self, Build};
 
 /// Run the platform spread out: Kafka, Dapr's sidecars and scheduler, PostgreSQL, each service a process of its own
 ///
@@ -25,7 +25,7 @@ pub(crate) enum Args {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let mut command = match args {
         Args::Up => {
-            let todo = workspace::build_todo(true)?;
+            let todo = workspace::build_todo(Build::Release)?;
             let mut command = program("up");
             command.env("TODO_BIN", todo);
             command

@@ -12,7 +12,8 @@ use anyhow::{Context, Result, anyhow};
 use clap::ValueEnum;
 
 use crate::postgres::Postgres;
-use crate::{generate, stack, tools, workspace};
+use crate::workspace::{self, Build};
+use crate::{generate, stack, tools};
 
 /// Check everything: format, lints, generated files, dependencies, and all tests
 ///
@@ -168,7 +169,7 @@ impl Stage {
     /// The path of the built `todo`.
     fn todo(&self) -> Result<&Path> {
         if self.todo.get().is_none() {
-            let built = workspace::build_todo(false)?;
+            let built = workspace::build_todo(Build::Dev)?;
             self.todo.get_or_init(|| built);
         }
         self.todo.get().map(PathBuf::as_path).context("todo was just built")

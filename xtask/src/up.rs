@@ -6,7 +6,7 @@ use std::process::{Command, ExitCode};
 
 use anyhow::{Context, Result};
 
-use crate::workspace;
+use crate::workspace::{self, Build};
 
 /// Build in release and run the platform on this machine
 ///
@@ -19,7 +19,7 @@ pub(crate) struct Args {
 }
 
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
-    let todo = workspace::build_todo(true)?;
+    let todo = workspace::build_todo(Build::Release)?;
     let mut command = Command::new(&todo);
     command.arg("up");
     if !args.rest.iter().any(|arg| names_a_file(arg)) {

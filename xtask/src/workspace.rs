@@ -29,13 +29,32 @@ pub(crate) fn status(command: &mut Command) -> Result<ExitStatus> {
         .with_context(|| format!("cannot run {}", command.get_program().display()))
 }
 
+/// How the binary `todo` is built.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Build {
+    /// Quickly, for tests.
+    Dev,
+    /// As people run it.
+    Release,
+    /// For an image: small, and linked with nothing outside of it.
+    Image,
+}
+
 /// Builds the binary `todo` and returns its path.
-pub(crate) fn build_todo(release: bool) -> Result<PathBuf> {
+pub(crate) fn build_todo(build: Build) -> Result<PathBuf> {
     let mut command = cargo();
     command.args(["build", "--package", "todo", "--bin", "todo"]);
     command.arg("--message-format=json-render-diagnostics");
-    if release {
-        command.arg("--release");
+    match build {
+        Build::Dev => {}
+        Build::Release => {
+            command.arg("--release");
+        }
+        Build::Image => {
+            // A target that is named keeps the flag from macros, which cannot be static.
+            command.args(["--profile", "image", "--target", &host()?]);
+            command.env("RUSTFLAGS", "-C target-feature=+crt-static");
+        }
     }
     let mut build = command
         .stdin(Stdio::null())
@@ -51,6 +70,15 @@ pub(crate) fn build_todo(release: bool) -> Result<PathBuf> {
         bail!("todo does not build (after a change of a query run `cargo xtask generate`)");
     }
     binary.context("cargo built todo and named no executable")
+}
+
+/// What programs of this machine are built for, as rustc calls it.
+fn host() -> Result<String> {
+    let rustc = std::env::var_os("RUSTC").unwrap_or_else(|| "rustc".into());
+    let said = Command::new(rustc).arg("-vV").output().context("cannot run rustc")?;
+    let said = String::from_utf8(said.stdout)?;
+    let host = said.lines().find_map(|line| line.strip_prefix("host: "));
+    Ok(host.context("rustc names no host")?.to_owned())
 }
 
 /// The path in one of cargo's messages, when it is about an executable (the Cargo Book, "External tools").

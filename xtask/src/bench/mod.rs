@@ -13,7 +13,7 @@ use std::process::ExitCode;
 use anyhow::{Context, Result};
 use clap::ValueEnum;
 
-use crate::workspace;
+use crate::workspace::{self, Build};
 use figure::Report;
 
 mod api;
@@ -154,7 +154,7 @@ fn warn_when_busy() -> Result<()> {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let todo = match &args.todo {
         Some(todo) => std::path::absolute(todo)?,
-        None => workspace::build_todo(true)?,
+        None => workspace::build_todo(Build::Release)?,
     };
     let parent = match &args.dir {
         Some(dir) => std::path::absolute(dir)?,

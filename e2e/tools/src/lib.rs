@@ -15,6 +15,7 @@ mod cache;
 mod coredns;
 mod crds;
 mod dapr;
+mod debian;
 mod go;
 mod helm;
 mod java;
@@ -37,6 +38,7 @@ pub use self::dapr::{
     DAPR_CHART, DAPR_CONTROL_PLANE, DAPR_SCHEDULER, DAPRD, Dapr, DaprControlPlane, dapr, dapr_chart,
     dapr_control_plane, dapr_version,
 };
+pub use self::debian::{Containers, containers};
 pub use self::helm::{HELM, helm};
 pub use self::kafka::{KAFKA_LIBS, Kafka, kafka};
 pub use self::kubernetes::{

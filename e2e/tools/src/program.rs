@@ -30,7 +30,12 @@ pub(crate) fn named(variable: &str) -> Result<Option<PathBuf>> {
 
 /// A program of this machine. One that is missing is installed, or the error says how.
 pub(crate) fn program(name: &str, package: &str) -> Result<PathBuf> {
-    if let Some(found) = find(name) {
+    found_or_installed(name, package, || find(name))
+}
+
+/// What `find` finds, after the package was installed if that is needed.
+pub(crate) fn found_or_installed(name: &str, package: &str, find_it: impl Fn() -> Option<PathBuf>) -> Result<PathBuf> {
+    if let Some(found) = find_it() {
         return Ok(found);
     }
     let Some(apt) = find("apt-get").filter(|_| Uid::effective().is_root()) else {
@@ -39,7 +44,7 @@ pub(crate) fn program(name: &str, package: &str) -> Result<PathBuf> {
     let cache = cache_folder()?;
     fs::create_dir_all(&cache)?;
     let _lock = lock(&cache.join("apt.lock"), name)?;
-    if let Some(found) = find(name) {
+    if let Some(found) = find_it() {
         return Ok(found);
     }
     eprintln!("{name}: installing the package {package}");
@@ -56,7 +61,7 @@ pub(crate) fn program(name: &str, package: &str) -> Result<PathBuf> {
         install(&[OsStr::new("update")])?;
         install(&install_package)?;
     }
-    find(name).with_context(|| format!("{name} is still not here after its package {package} was installed"))
+    find_it().with_context(|| format!("{name} is still not here after its package {package} was installed"))
 }
 
 /// A program on the search path; an account's own path may lack the system's folders.

@@ -7,20 +7,23 @@ use rcgen::{
 };
 
 /// What signs.
-pub(crate) struct Authority {
+pub struct Authority {
     issuer: Issuer<'static, KeyPair>,
     pem: String,
 }
 
 /// A certificate and its key, both as PEM.
 #[derive(Clone)]
-pub(crate) struct Identity {
-    pub(crate) certificate: String,
-    pub(crate) key: String,
+pub struct Identity {
+    /// The certificate.
+    pub certificate: String,
+    /// Its key.
+    pub key: String,
 }
 
 impl Authority {
-    pub(crate) fn new() -> Result<Self> {
+    /// A new one.
+    pub fn new() -> Result<Self> {
         let mut params = CertificateParams::default();
         params.distinguished_name = name("todo-test-cluster", None);
         params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
@@ -34,12 +37,12 @@ impl Authority {
     }
 
     /// Its own certificate as PEM.
-    pub(crate) fn pem(&self) -> &str {
+    pub fn pem(&self) -> &str {
         &self.pem
     }
 
     /// For a server with these names and addresses.
-    pub(crate) fn server(&self, names: &[&str]) -> Result<Identity> {
+    pub fn server(&self, names: &[&str]) -> Result<Identity> {
         let names: Vec<String> = names.iter().map(ToString::to_string).collect();
         let mut params = CertificateParams::new(names)?;
         params.distinguished_name = name("kube-apiserver", None);
@@ -47,7 +50,7 @@ impl Authority {
     }
 
     /// For a user of the API: Kubernetes reads the common name as the user and the organisation as their group.
-    pub(crate) fn user(&self, user: &str, group: Option<&str>) -> Result<Identity> {
+    pub fn user(&self, user: &str, group: Option<&str>) -> Result<Identity> {
         let mut params = CertificateParams::default();
         params.distinguished_name = name(user, group);
         self.sign(params, ExtendedKeyUsagePurpose::ClientAuth)
@@ -66,13 +69,16 @@ impl Authority {
 }
 
 /// What signs service accounts' tokens, and what they are checked with, both as PEM.
-pub(crate) struct SigningKey {
-    pub(crate) private: String,
-    pub(crate) public: String,
+pub struct SigningKey {
+    /// What signs.
+    pub private: String,
+    /// What checks.
+    pub public: String,
 }
 
 impl SigningKey {
-    pub(crate) fn new() -> Result<Self> {
+    /// A new one.
+    pub fn new() -> Result<Self> {
         let key = KeyPair::generate()?;
         Ok(Self {
             private: key.serialize_pem(),

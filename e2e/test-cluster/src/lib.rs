@@ -33,10 +33,11 @@ mod options;
 mod strimzi;
 
 pub use self::audit::{AuditEntry, AuditLog};
+pub use self::certificates::{Authority, Identity, SigningKey};
 pub use self::cluster::Cluster;
 pub use self::control_plane::Program;
 pub use self::kubelet::{FakeKubelet, Fate};
 pub use self::namespace::Namespace;
 pub use self::options::Options;
-pub use self::strimzi::{StandInKafka, StandInTopicOperator, StandInUserOperator, Topic};
+pub use self::strimzi::{Broker, StandInKafka, StandInTopicOperator, StandInUserOperator, Topic};
 pub use todo_test_tools::CrdGroup;

@@ -1,4 +1,4 @@
-//! The topics of a Kafka that is not there: their settings and who manages them, and no data.
+//! The topics of a Kafka, their settings and who manages them. The Kafka is not there, or a [`Broker`] stands for it.
 
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -7,6 +7,15 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 #[derive(Clone, Default)]
 pub struct StandInKafka {
     topics: Arc<Mutex<BTreeMap<String, Managed>>>,
+    broker: Option<Arc<dyn Broker>>,
+}
+
+/// A real Kafka, which gets the topics that the double is asked for. It may take its time.
+pub trait Broker: Send + Sync {
+    /// Makes a topic that is not there yet.
+    fn make(&self, name: &str, topic: &Topic) -> anyhow::Result<()>;
+    /// Removes one with its data.
+    fn remove(&self, name: &str) -> anyhow::Result<()>;
 }
 
 /// A topic of it.
@@ -24,6 +33,8 @@ struct Managed {
     topic: Topic,
     /// The uid and the name of the `KafkaTopic` that manages it.
     by: Option<(String, String)>,
+    /// Whether a real Kafka has it.
+    is_made: bool,
 }
 
 /// Why a topic is not as it was asked for.
@@ -36,6 +47,14 @@ impl StandInKafka {
     /// A Kafka without topics.
     pub fn new() -> Self {
         Self::default()
+    }
+
+    /// A Kafka with a real one behind it.
+    pub fn over(broker: impl Broker + 'static) -> Self {
+        Self {
+            topics: Arc::default(),
+            broker: Some(Arc::new(broker)),
+        }
     }
 
     /// Every topic by its name.
@@ -65,6 +84,7 @@ impl StandInKafka {
                 config: BTreeMap::new(),
             },
             by: None,
+            is_made: false,
         });
         let (uid, name) = managed.by.get_or_insert_with(|| (by.0.to_owned(), by.1.to_owned()));
         if *uid != by.0 {
@@ -84,6 +104,14 @@ impl StandInKafka {
         }
         managed.topic.partitions = partitions.unwrap_or(managed.topic.partitions);
         managed.topic.config = config;
+        if let Some(broker) = &self.broker
+            && !managed.is_made
+        {
+            if let Err(error) = broker.make(topic, &managed.topic) {
+                return refuse("KafkaError", format!("{error:#}"));
+            }
+            managed.is_made = true;
+        }
         Ok(())
     }
 
@@ -96,8 +124,15 @@ impl StandInKafka {
 
     /// Removes the topic that this `KafkaTopic` manages, with its data.
     pub(super) fn remove(&self, uid: &str) {
-        self.lock()
-            .retain(|_, managed| managed.by.as_ref().is_none_or(|(by, _)| by != uid));
+        let mut topics = self.lock();
+        let removed = topics.extract_if(.., |_, managed| managed.by.as_ref().is_some_and(|(by, _)| by == uid));
+        for (name, managed) in removed {
+            if let Some(broker) = self.broker.as_ref().filter(|_| managed.is_made)
+                && let Err(error) = broker.remove(&name)
+            {
+                eprintln!("stand-in for strimzi: the topic {name} stays: {error:#}");
+            }
+        }
     }
 
     fn lock(&self) -> MutexGuard<'_, BTreeMap<String, Managed>> {

@@ -19,7 +19,7 @@ use kube::runtime::watcher::{Config, Event, watcher};
 use kube::{Api, ResourceExt as _};
 use serde_json::{Value, json};
 
-pub use self::kafka::{StandInKafka, Topic};
+pub use self::kafka::{Broker, StandInKafka, Topic};
 pub use self::topics::StandInTopicOperator;
 pub use self::users::StandInUserOperator;
 

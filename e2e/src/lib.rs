@@ -10,11 +10,12 @@
 //! API to what it said.
 //!
 //! The platform that a test starts is one process, or a [`stack`]: each part a process of its own, over Dapr and Kafka,
-//! which [`todo_test_tools`] finds or builds.
+//! which [`todo_test_tools`] finds or builds. Or it is what the operator makes on a real Kubernetes: a [`cluster`].
 
 pub mod bare;
 pub mod check;
 pub mod client;
+pub mod cluster;
 pub mod database;
 pub mod image;
 pub mod ledger;

@@ -46,10 +46,10 @@ pub fn default_data_dir() -> Result<PathBuf> {
 
 /// A process that has a number, and that no other process with that number is.
 #[derive(Clone, Debug, PartialEq, Eq)]
-struct Known {
-    process: i32,
+pub(crate) struct Known {
+    pub(crate) process: i32,
     /// The machine's boot, and when in it the process began.
-    began: String,
+    pub(crate) began: String,
 }
 
 /// What is remembered between calls.
@@ -333,7 +333,7 @@ async fn migrate(todo: &Path, url: &str) -> Result<()> {
 
 impl Known {
     /// The process with this number; `None` when there is none, or only what is left of one that nobody waited for.
-    fn of(process: i32) -> Option<Self> {
+    pub(crate) fn of(process: i32) -> Option<Self> {
         let boot = fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
         let stat = fs::read_to_string(format!("/proc/{process}/stat")).ok()?;
         let began = began(&stat)?;

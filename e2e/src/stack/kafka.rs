@@ -17,9 +17,9 @@ const TOOL_PATIENCE: Duration = Duration::from_mins(1);
 /// A cluster has an id, 16 bytes in base64. Nothing ever compares that of a stack with another.
 const CLUSTER_ID: &str = "dG9kby1wbGF0Zm9ybQAAAA";
 
-/// The broker's settings.
-pub(super) fn properties(data: &Path, broker: u16, controller: u16) -> String {
-    let (broker, controller) = (format!("127.0.0.1:{broker}"), format!("127.0.0.1:{controller}"));
+/// The broker's settings. `host` is the address where it listens, which its clients use.
+pub(crate) fn properties(data: &Path, host: &str, broker: u16, controller: u16) -> String {
+    let (broker, controller) = (format!("{host}:{broker}"), format!("{host}:{controller}"));
     let settings = [
         ("process.roles", "broker,controller".to_owned()),
         ("node.id", "1".to_owned()),
@@ -53,7 +53,7 @@ pub(super) fn properties(data: &Path, broker: u16, controller: u16) -> String {
 }
 
 /// What comes before the name of a program of Kafka's.
-pub(super) fn java_options(kafka: &tools::Kafka, heap_megabytes: u32) -> Vec<OsString> {
+pub(crate) fn java_options(kafka: &tools::Kafka, heap_megabytes: u32) -> Vec<OsString> {
     let mut class_path = kafka.libs.clone().into_os_string();
     class_path.push("/*");
     vec![
@@ -70,7 +70,7 @@ pub(super) fn java_options(kafka: &tools::Kafka, heap_megabytes: u32) -> Vec<OsS
 }
 
 /// Prepares the folder for the broker's first start; one that is prepared is left alone.
-pub(super) async fn format(kafka: &tools::Kafka, data: &Path, properties: &Path) -> Result<()> {
+pub(crate) async fn format(kafka: &tools::Kafka, data: &Path, properties: &Path) -> Result<()> {
     if data.join("data/meta.properties").exists() {
         return Ok(());
     }
@@ -81,7 +81,7 @@ pub(super) async fn format(kafka: &tools::Kafka, data: &Path, properties: &Path)
 }
 
 /// Runs a program of Kafka's to its end, and returns what it wrote to standard output.
-pub(super) async fn tool(kafka: &tools::Kafka, main: &str, arguments: &[&str], input: &str) -> Result<String> {
+pub(crate) async fn tool(kafka: &tools::Kafka, main: &str, arguments: &[&str], input: &str) -> Result<String> {
     let mut command = Command::new(&kafka.java);
     command
         // It lives for a second: quick code is not worth compiling.

@@ -36,7 +36,7 @@
 //!
 //! Linux only: what runs is looked up in `/proc`.
 
-mod kafka;
+pub(crate) mod kafka;
 mod keeper;
 mod launch;
 mod part;
@@ -533,7 +533,7 @@ fn waves(parts: &[Part]) -> [Vec<Part>; 3] {
     ]
 }
 
-fn last_lines(log: &str) -> String {
+pub(crate) fn last_lines(log: &str) -> String {
     let lines: Vec<&str> = log.lines().collect();
     lines[lines.len().saturating_sub(LAST_LINES)..].join("\n")
 }

@@ -107,6 +107,7 @@ impl Site {
         own_file(&site.path("secrets.json"))?.write_all(secrets.as_bytes())?;
         let properties = kafka::properties(
             &site.path("kafka"),
+            "127.0.0.1",
             site.port(Part::Kafka, "broker"),
             site.port(Part::Kafka, "controller"),
         );

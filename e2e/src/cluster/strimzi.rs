@@ -1,0 +1,61 @@
+//! What a Strimzi would do here, by the doubles of `todo-test-cluster`, over the real Kafka beside the pods.
+
+use std::path::Path;
+use std::process::Command;
+
+use anyhow::{Context, Result};
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use todo_test_cluster::{Broker, StandInKafka, StandInTopicOperator, StandInUserOperator, Topic};
+use todo_test_tools as tools;
+
+use super::{KAFKA_PORT, NODE_ADDRESS, inside};
+use crate::stack::kafka;
+
+const NAMESPACE: &str = "kafka";
+
+/// Looks after the topics and users in Kafka's namespace, until this process ends.
+pub async fn run(kubeconfig: &Path) -> Result<()> {
+    let access = Kubeconfig::read_from(kubeconfig)?;
+    let config = Config::from_custom_kubeconfig(access, &KubeConfigOptions::default()).await?;
+    let client = Client::try_from(config)?;
+    let broker = RealKafka(tools::kafka()?);
+    let _topics = StandInTopicOperator::start(client.clone(), NAMESPACE, StandInKafka::over(broker));
+    let _users = StandInUserOperator::start(client, NAMESPACE)?;
+    std::future::pending().await
+}
+
+/// The Kafka beside the pods, by its own command line.
+struct RealKafka(tools::Kafka);
+
+impl RealKafka {
+    fn topics(&self, arguments: &[&str]) -> Result<()> {
+        let mut command = Command::new(&self.0.java);
+        // It lives for a second: quick code is not worth compiling.
+        command
+            .arg("-XX:TieredStopAtLevel=1")
+            .args(kafka::java_options(&self.0, 256));
+        command.arg("org.apache.kafka.tools.TopicCommand");
+        command.args(["--bootstrap-server", &format!("{NODE_ADDRESS}:{KAFKA_PORT}")]);
+        inside::finish(command.args(arguments)).context("Kafka's own tool for topics")
+    }
+}
+
+impl Broker for RealKafka {
+    fn make(&self, name: &str, topic: &Topic) -> Result<()> {
+        let (partitions, replicas) = (topic.partitions.to_string(), topic.replicas.to_string());
+        let mut arguments = vec!["--create", "--if-not-exists", "--topic", name];
+        arguments.extend(["--partitions", &partitions, "--replication-factor", &replicas]);
+        let config: Vec<String> = topic
+            .config
+            .iter()
+            .map(|(key, value)| format!("{key}={value}"))
+            .collect();
+        arguments.extend(config.iter().flat_map(|setting| ["--config", setting]));
+        self.topics(&arguments)
+    }
+
+    fn remove(&self, name: &str) -> Result<()> {
+        self.topics(&["--delete", "--if-exists", "--topic", name])
+    }
+}

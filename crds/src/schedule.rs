@@ -74,6 +74,13 @@ use crate::schema::{optional_span_schema, span_schema};
         description = "How many occurrences have no task, by the catch-up policy."
     ),
     printcolumn(
+        name = "Skipped",
+        type_ = "integer",
+        json_path = ".status.skipped",
+        description = "How many occurrences have no task because the task before was open.",
+        priority = 1
+    ),
+    printcolumn(
         name = "Suspended",
         type_ = "boolean",
         json_path = ".spec.suspend",
@@ -84,6 +91,20 @@ use crate::schema::{optional_span_schema, span_schema};
         type_ = "string",
         json_path = ".status.conditions[?(@.type==\"Ready\")].status",
         description = "Whether the platform took it over."
+    ),
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message",
+        description = "Why, in words.",
+        priority = 1
+    ),
+    printcolumn(
+        name = "User",
+        type_ = "string",
+        json_path = ".spec.user",
+        description = "Whose tasks it makes.",
+        priority = 1
     )
 )]
 #[serde(rename_all = "camelCase")]
@@ -372,6 +393,10 @@ pub struct RecurringScheduleStatus {
     /// How many occurrences have no task, by the catch-up policy.
     #[serde(default)]
     pub missed: i64,
+
+    /// How many occurrences have no task because the task before was still open (`overlap: Skip`).
+    #[serde(default)]
+    pub skipped: i64,
 
     /// The details, by type.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]

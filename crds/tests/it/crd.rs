@@ -123,6 +123,7 @@ fn the_names_and_columns_are_what_people_type_and_see() {
             .as_array()
             .unwrap()
             .iter()
+            .filter(|column| column["priority"].as_i64().unwrap_or(0) == 0)
             .map(|column| column["name"].as_str().unwrap().to_uppercase())
             .collect()
     };

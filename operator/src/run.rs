@@ -7,18 +7,20 @@
 use std::fmt::Debug;
 use std::future::Future;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
 use futures::stream::{self, BoxStream};
 use futures::{Stream, StreamExt as _};
-use kube::core::{DeserializeGuard, PartialObjectMeta};
+use kube::core::DeserializeGuard;
 use kube::runtime::controller::{Action, Config};
 use kube::runtime::reflector::{self, ObjectRef, Store};
 use kube::runtime::{Controller, WatchStreamExt as _, watcher};
 use kube::{Api, Client, Resource, ResourceExt as _};
 use serde::de::DeserializeOwned;
 use todo_crds::{RecurringSchedule, TodoPlatform};
-use tokio::sync::{mpsc, watch};
+use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
 use crate::announce;
@@ -31,7 +33,7 @@ use crate::lease::Leadership;
 use crate::live::{Live, Scope};
 use crate::metrics::{self, Outcome, Reconciler};
 use crate::names::Names;
-use crate::platform::{self, Done};
+use crate::platform::{self, Brokers, Done};
 use crate::schedule;
 use crate::schedule::follow::{Follower, platform_of};
 use crate::schedule::internal_api::{InternalApi, Route};
@@ -85,21 +87,23 @@ impl Operator {
         let beside = [
             tokio::spawn(discovery.run(DISCOVER_EVERY, ending.clone())),
             tokio::spawn(sender.run(self.client.clone(), ending.clone())),
-            tokio::spawn({
-                let (live, client, offered) = (self.live.clone(), self.client.clone(), offered.clone());
-                let (scope, ending) = (self.scope.clone(), ending.clone());
-                async move { live.run(client, offered, scope, ending).await }
-            }),
+            tokio::spawn(tell_what_is_missing(offered.clone(), ending.clone())),
         ];
-        let begin = async {
-            self.live.ready().await;
-            self.leadership.begun().await;
-        };
-        if stop.run_until_cancelled(begin).await.is_some() {
-            let leadership = self.leadership.clone();
-            let lost = async {
-                leadership.over().await;
+        let watching = tokio::spawn({
+            let (live, client, offered) = (self.live.clone(), self.client.clone(), offered.clone());
+            let (scope, ending) = (self.scope.clone(), ending.clone());
+            async move { live.run(client, offered, scope, ending).await }
+        });
+        let leadership = self.leadership.clone();
+        let work = async {
+            let begun = async {
+                self.live.ready().await;
+                self.leadership.begun().await;
             };
+            if stop.run_until_cancelled(begun).await.is_none() {
+                return;
+            }
+            metrics::leads(true);
             let shared = Shared {
                 operator: self,
                 api,
@@ -109,15 +113,41 @@ impl Operator {
             };
             tokio::select! {
                 () = shared.reconcile_everywhere() => {}
-                () = lost => {}
+                () = leadership.over() => {}
             }
-        }
+            metrics::leads(false);
+        };
+        let outcome = tokio::select! {
+            () = work => Ok(()),
+            // Without what it knows of the cluster nothing that it does is right.
+            () = ended_by_itself(watching, &stop) => {
+                Err(Error::Platform("the watches have ended by themselves".to_owned()))
+            }
+        };
         ending.cancel();
         for task in beside {
             // A task that panicked has said so; what it did is over either way.
             let _ = task.await;
         }
-        Ok(())
+        outcome
+    }
+}
+
+/// Completes when the task ends and was not told to.
+async fn ended_by_itself(task: JoinHandle<()>, stop: &CancellationToken) {
+    let _ = task.await;
+    if stop.is_cancelled() {
+        std::future::pending::<()>().await;
+    }
+}
+
+async fn tell_what_is_missing(mut offered: watch::Receiver<Capabilities>, stop: CancellationToken) {
+    loop {
+        metrics::missing_apis(&offered.borrow_and_update());
+        match stop.run_until_cancelled(offered.changed()).await {
+            Some(Ok(())) => {}
+            Some(Err(_)) | None => return,
+        }
     }
 }
 
@@ -146,14 +176,28 @@ impl Shared {
         let (platforms, platform_stream) = watched::<TodoPlatform>(&operator.client, namespace.as_deref());
         let (schedules, schedule_stream) = watched::<RecurringSchedule>(&operator.client, namespace.as_deref());
 
+        // From the stream that fills the store, so that whoever is told finds there what it was told of.
+        let (see, seen) = mpsc::unbounded_channel();
+        let platform_stream = platform_stream.inspect(move |platform| {
+            if let Ok(platform) = platform {
+                let _ = see.send(names_of(platform));
+            }
+        });
+
         let context = platform::Context {
             client: operator.client.clone(),
             settings: Arc::new(operator.settings.clone()),
             live: operator.live.clone(),
             events: self.recorder.clone(),
+            brokers: Brokers::default(),
             offered: self.offered.clone(),
         };
-        let runner = Runner::new(Reconciler::Platform, self.recorder.clone(), context);
+        let runner = Runner::new(
+            Reconciler::Platform,
+            self.recorder.clone(),
+            operator.concurrency,
+            context,
+        );
         let own = namespace.clone();
         let triggers = operator
             .live
@@ -164,7 +208,7 @@ impl Shared {
                 async move { is_here }
             });
         let platform_passes = Controller::for_stream(platform_stream, platforms.clone())
-            .with_config(Config::default().concurrency(operator.concurrency).debounce(DEBOUNCE))
+            .with_config(Config::default().debounce(DEBOUNCE))
             .reconcile_on(triggers)
             .reconcile_all_on(changes(self.offered.clone()))
             .graceful_shutdown_on(self.stop.clone().cancelled_owned())
@@ -180,16 +224,12 @@ impl Shared {
             states: states.clone(),
             events: self.recorder.clone(),
         };
-        let runner = Runner::new(Reconciler::Schedule, self.recorder.clone(), context);
+        let at_once = operator.concurrency.saturating_mul(SCHEDULES_PER_PLATFORM);
+        let runner = Runner::new(Reconciler::Schedule, self.recorder.clone(), at_once, context);
         let of_platform = schedules.clone();
         let schedule_passes = Controller::for_stream(schedule_stream, schedules.clone())
-            .with_config(Config::default().concurrency(operator.concurrency * SCHEDULES_PER_PLATFORM))
             .reconcile_on(received(told))
-            .watches(
-                scoped::<PartialObjectMeta<TodoPlatform>>(&operator.client, namespace.as_deref()),
-                watcher::Config::default().page_size(PAGE),
-                move |platform| schedules_of(&of_platform, &platform),
-            )
+            .reconcile_on(received(seen).flat_map(move |platform| stream::iter(schedules_of(&of_platform, &platform))))
             .graceful_shutdown_on(self.stop.clone().cancelled_owned())
             .run(schedule_pass, Runner::error_policy, Arc::new(runner));
 
@@ -270,35 +310,41 @@ fn platform_ref(platform: &ObjectRef<TodoPlatform>) -> ObjectRef<DeserializeGuar
 /// The schedules that name a platform.
 fn schedules_of(
     schedules: &Store<DeserializeGuard<RecurringSchedule>>,
-    platform: &PartialObjectMeta<TodoPlatform>,
+    platform: &Names,
 ) -> Vec<ObjectRef<DeserializeGuard<RecurringSchedule>>> {
-    let platform = Names {
-        namespace: platform.namespace().unwrap_or_default(),
-        platform: platform.name_any(),
-    };
     let schedules = schedules.state().into_iter();
     schedules
         .filter(|schedule| {
-            schedule
-                .0
-                .as_ref()
-                .is_ok_and(|schedule| platform_of(schedule) == platform)
+            let readable = schedule.0.as_ref();
+            readable.is_ok_and(|schedule| platform_of(schedule) == *platform)
         })
         .map(|schedule| ObjectRef::from_obj(schedule.as_ref()))
         .collect()
 }
 
-/// What a reconciler's passes have in common: they are measured, and what fails is tried again, later each time.
+fn names_of(platform: &DeserializeGuard<TodoPlatform>) -> Names {
+    Names {
+        namespace: platform.namespace().unwrap_or_default(),
+        platform: platform.name_any(),
+    }
+}
+
+/// What a reconciler's passes have in common: so many run at once, they are measured, and what fails is tried again,
+/// later each time.
 struct Runner<C> {
     reconciler: Reconciler,
     recorder: Recorder,
     context: C,
     backoff: Backoff<(String, String)>,
+    room: Semaphore,
+    waiting: AtomicUsize,
 }
 
 impl<C> Runner<C> {
-    fn new(reconciler: Reconciler, recorder: Recorder, context: C) -> Self {
+    fn new(reconciler: Reconciler, recorder: Recorder, at_once: u16, context: C) -> Self {
         Self {
+            room: Semaphore::new(usize::from(at_once)),
+            waiting: AtomicUsize::new(0),
             reconciler,
             recorder,
             context,
@@ -307,8 +353,12 @@ impl<C> Runner<C> {
     }
 
     async fn measured(&self, key: (String, String), pass: impl Future<Output = Result<Done>>) -> Result<Action> {
+        metrics::queue(self.reconciler, self.waiting.fetch_add(1, Ordering::Relaxed) + 1);
+        let room = self.room.acquire().await;
+        metrics::queue(self.reconciler, self.waiting.fetch_sub(1, Ordering::Relaxed) - 1);
         let began = Instant::now();
         let outcome = pass.await;
+        drop(room);
         let how = match &outcome {
             Ok(Done { changed: true, .. }) => Outcome::Changed,
             Ok(Done { changed: false, .. }) => Outcome::Unchanged,

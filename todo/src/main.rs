@@ -17,9 +17,11 @@ mod events;
 mod failure;
 mod generate;
 mod health;
+mod kubectl;
 mod logging;
 mod next;
 mod operator;
+mod plan;
 mod platform;
 mod postgres;
 mod process;
@@ -48,6 +50,7 @@ enum Command {
     Serve(api::ServeCommand),
     Worker(worker::WorkerCommand),
     Operator(operator::OperatorCommand),
+    Plan(plan::PlanCommand),
     Migrate(database::MigrateCommand),
     Token(token::TokenCommand),
     Next(next::NextArgs),
@@ -58,14 +61,14 @@ enum Command {
 }
 
 fn main() -> ExitCode {
+    if kubectl::is_meant() {
+        return kubectl();
+    }
     let cli: Cli = match settings::parse() {
         Ok(cli) => cli,
         Err(refused) => return failure::report(refused),
     };
-    // Two providers of cryptography are in the tree; whoever asks for "the default" gets this one.
-    if rustls::crypto::ring::default_provider().install_default().is_err() {
-        eprintln!("a provider of cryptography was installed before main");
-    }
+    install_cryptography();
     let outcome = match cli.command {
         Command::Next(args) => next::run(args),
         Command::Generate(command) => generate::run(&command).map(|()| ExitCode::SUCCESS),
@@ -74,12 +77,27 @@ fn main() -> ExitCode {
         Command::Serve(command) => block_on(api::run_serve(command)),
         Command::Worker(command) => block_on(worker::run(command)),
         Command::Operator(command) => block_on(operator::run(command)),
+        Command::Plan(command) => block_on(plan::run(command)),
         Command::Migrate(command) => block_on(database::run_migrate(command)),
         Command::Token(command) => token::run(&command).map(|()| ExitCode::SUCCESS),
         Command::Events(command) => block_on(events::run(command)),
         Command::Postgres(command) => block_on(postgres::command::run(command)),
     };
     outcome.unwrap_or_else(failure::report)
+}
+
+/// The same binary as kubectl's plugin.
+fn kubectl() -> ExitCode {
+    let command = kubectl::Kubectl::parse();
+    install_cryptography();
+    block_on(kubectl::run(command)).unwrap_or_else(failure::report)
+}
+
+/// Two providers of cryptography are in the tree; whoever asks for "the default" gets this one.
+fn install_cryptography() {
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        eprintln!("a provider of cryptography was installed before main");
+    }
 }
 
 /// Runs a command that waits for things.

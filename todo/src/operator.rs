@@ -77,6 +77,37 @@ pub(crate) struct OperatorCommand {
     #[arg(long, env = "TODO_OPERATOR_CONCURRENCY", value_name = "N", default_value_t = 8, value_parser = clap::value_parser!(u16).range(1..=256))]
     concurrency: u16,
 
+    #[command(flatten)]
+    platform: PlatformArgs,
+
+    /// Where platforms' internal API is, for an operator outside of the cluster [default: at each one's Service]
+    #[arg(
+        long,
+        env = "TODO_OPERATOR_INTERNAL_API_URL",
+        value_name = "URL",
+        conflicts_with = "sidecar"
+    )]
+    internal_api_url: Option<Url>,
+
+    /// Reach platforms through the operator's own Dapr sidecar, with mutual TLS
+    #[arg(long, env = "TODO_OPERATOR_SIDECAR")]
+    sidecar: bool,
+
+    /// The sidecar's port
+    #[arg(long, env = "DAPR_HTTP_PORT", value_name = "PORT", default_value_t = 3500)]
+    sidecar_port: u16,
+
+    /// How log lines look [default: text on a terminal, JSON elsewhere]
+    #[arg(long, env = "TODO_LOG_FORMAT")]
+    log_format: Option<LogFormat>,
+
+    #[command(flatten)]
+    traces: TraceArgs,
+}
+
+/// What the operator makes platforms with.
+#[derive(Args, Debug)]
+pub(crate) struct PlatformArgs {
     /// The image repository of platforms that name none
     #[arg(
         long,
@@ -103,30 +134,18 @@ pub(crate) struct OperatorCommand {
         default_value = "cluster.local"
     )]
     cluster_domain: String,
+}
 
-    /// Where platforms' internal API is, for an operator outside of the cluster [default: at each one's Service]
-    #[arg(
-        long,
-        env = "TODO_OPERATOR_INTERNAL_API_URL",
-        value_name = "URL",
-        conflicts_with = "sidecar"
-    )]
-    internal_api_url: Option<Url>,
-
-    /// Reach platforms through the operator's own Dapr sidecar, with mutual TLS
-    #[arg(long, env = "TODO_OPERATOR_SIDECAR")]
-    sidecar: bool,
-
-    /// The sidecar's port
-    #[arg(long, env = "DAPR_HTTP_PORT", value_name = "PORT", default_value_t = 3500)]
-    sidecar_port: u16,
-
-    /// How log lines look [default: text on a terminal, JSON elsewhere]
-    #[arg(long, env = "TODO_LOG_FORMAT")]
-    log_format: Option<LogFormat>,
-
-    #[command(flatten)]
-    traces: TraceArgs,
+impl PlatformArgs {
+    /// As the operator takes it, which runs in `namespace`.
+    pub(crate) fn settings(&self, namespace: String) -> Settings {
+        Settings {
+            image_repository: self.image_repository.clone(),
+            evaluation_postgres_image: self.evaluation_postgres_image.clone(),
+            cluster_domain: self.cluster_domain.clone(),
+            namespace,
+        }
+    }
 }
 
 /// Runs the command until a signal.
@@ -172,12 +191,7 @@ pub(crate) async fn run(command: OperatorCommand) -> Result<()> {
         concurrency: command.concurrency,
         instance,
         live,
-        settings: Settings {
-            image_repository: command.image_repository,
-            evaluation_postgres_image: command.evaluation_postgres_image,
-            cluster_domain: command.cluster_domain,
-            namespace,
-        },
+        settings: command.platform.settings(namespace),
     };
     // What writes stops before the lease is given back: with it the next one may begin.
     let after = CancellationToken::new();
@@ -229,7 +243,7 @@ fn route(command: &OperatorCommand) -> Result<Route> {
         }
     } else {
         Route::Service {
-            cluster_domain: command.cluster_domain.clone(),
+            cluster_domain: command.platform.cluster_domain.clone(),
         }
     })
 }

@@ -157,7 +157,7 @@ async fn postgres_ended(postgres: Option<&mut PrivatePostgres>) -> anyhow::Error
 }
 
 /// Reads the files that were named. Every mistake in them is a line of its own.
-fn read_manifest(files: &[PathBuf]) -> Result<Manifest> {
+pub(crate) fn read_manifest(files: &[PathBuf]) -> Result<Manifest> {
     if files.is_empty() {
         return Ok(Manifest::default_platform());
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use kube::Client;
 use tokio::sync::watch;
 
+use super::brokers::Brokers;
 use super::seen::Seen;
 use crate::capabilities::Capabilities;
 use crate::events::Recorder;
@@ -23,6 +24,8 @@ pub struct Context {
     pub live: Live,
     /// Who tells of transitions.
     pub events: Recorder,
+    /// What was found in Kafka clusters that run elsewhere.
+    pub brokers: Brokers,
     /// What the cluster offers, kept up to date.
     pub offered: watch::Receiver<Capabilities>,
 }

@@ -13,7 +13,7 @@ use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::controller::Action;
 use serde_json::json;
 use todo_crds::TodoPlatform;
-use todo_crds::platform::DeletionPolicy;
+use todo_crds::platform::{DeletionPolicy, ExternalKafka};
 
 use super::context::Context;
 use crate::announce;
@@ -35,7 +35,15 @@ pub(super) fn needs_finalizer(platform: &TodoPlatform, names: &Names, children: 
         let namespace = strimzi.cluster.namespace.as_ref();
         namespace.is_some_and(|namespace| *namespace != names.namespace)
     });
-    is_asked || children.iter().any(|child| child.key.namespace != names.namespace)
+    let is_elsewhere = topics_to_delete(platform).is_some();
+    is_asked || is_elsewhere || children.iter().any(|child| child.key.namespace != names.namespace)
+}
+
+/// The Kafka that runs elsewhere, when its topics go with the platform.
+fn topics_to_delete(platform: &TodoPlatform) -> Option<&ExternalKafka> {
+    let external = platform.spec.kafka.as_ref()?.external.as_ref()?;
+    let goes = external.manage_topics && platform.spec.deletion_policy == DeletionPolicy::Delete;
+    goes.then_some(external)
 }
 
 /// Deletes what is elsewhere and does not stay, and then lets the platform go.
@@ -65,10 +73,27 @@ pub(super) async fn clean_up(context: &Context, platform: &Arc<TodoPlatform>, na
     let (kept, going): (Vec<_>, Vec<_>) = elsewhere
         .into_iter()
         .partition(|child| !deletes && child.key.kind == Kind::KafkaTopic);
+    let left_at_brokers = match topics_to_delete(platform) {
+        Some(external) => {
+            // Those that a pass has made or found; there are no others.
+            let status = platform.status.iter().flat_map(|status| &status.topics);
+            let topics: Vec<&str> = status.map(|topic| topic.name.as_str()).collect();
+            let left = context
+                .brokers
+                .delete(&context.client, external, &topics, names)
+                .await?;
+            left.err()
+        }
+        None => None,
+    };
     let asked_at = platform.metadata.deletion_timestamp.as_ref().map(|time| time.0);
     let is_late = asked_at.is_some_and(|at| Timestamp::now().duration_since(at) > PATIENCE);
-    if !going.is_empty() && !is_late {
+    if (!going.is_empty() || left_at_brokers.is_some()) && !is_late {
         return Ok(Action::requeue(LOOK_AGAIN));
+    }
+    if let Some(left) = left_at_brokers {
+        let note = format!("topics were not deleted within 5 minutes, delete them yourself: {left}");
+        announce::warning(&context.events, platform.as_ref(), "LeftBehind", note);
     }
     if !going.is_empty() {
         let note = format!("not gone after 5 minutes, delete them yourself: {}", listed(&going));
@@ -89,6 +114,7 @@ pub(super) async fn clean_up(context: &Context, platform: &Arc<TodoPlatform>, na
         _ => {}
     }
     context.live.forget(names);
+    context.brokers.forget(names);
     Ok(Action::await_change())
 }
 

@@ -3,6 +3,7 @@
 //! Here: what one pass knows of the world ([`Inputs`]), what stands in its way ([`Problem`]), every child made of it
 //! ([`build`]), what the cluster then says about them ([`seen`]), and the status made of that ([`status`]).
 
+mod brokers;
 pub mod build;
 mod context;
 mod deletion;
@@ -15,6 +16,7 @@ pub mod seen;
 pub mod status;
 pub mod validate;
 
+pub use brokers::{Brokers, Found};
 pub use context::Context;
 pub use inputs::{DatabaseFacts, Drawn, Inputs, InternalKey, KafkaFacts, KafkaListener, Release, SecretFacts};
 pub use problem::{Problem, Severity};

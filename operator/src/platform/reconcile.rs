@@ -12,6 +12,7 @@ use serde_json::json;
 use todo_crds::TodoPlatform;
 use todo_crds::platform::TodoPlatformStatus;
 
+use super::brokers::Found;
 use super::build::build;
 use super::context::Context;
 use super::dereference::{dereference, watched_secrets};
@@ -25,6 +26,7 @@ use crate::apply::{Applied, apply};
 use crate::capabilities::Capabilities;
 use crate::child::{ChildKey, Children, Kind, Stage};
 use crate::error::{Call, Class, Error, Result};
+use crate::metrics;
 use crate::names::{Component, FINALIZER, MANAGER, Names};
 use crate::prune::{Data, Pruning, prune};
 
@@ -52,16 +54,19 @@ pub async fn reconcile(context: &Context, platform: Arc<TodoPlatform>) -> Result
     let children = build(&inputs);
     let is_blocked = problems.iter().any(|problem| problem.severity == Severity::Blocking);
     let mut work = Work::default();
+    let mut brokers = Found::default();
     if !inputs.platform.spec.paused && !is_blocked {
-        work = apply_all(context, &capabilities, &inputs, &names, &children).await?;
+        brokers = context.brokers.look_after(&context.client, &inputs, &names).await?;
+        problems.extend(brokers.problems.iter().cloned());
+        work = apply_all(context, &capabilities, &inputs, &names, &children, &brokers).await?;
         work.changed |= prune_all(context, &capabilities, &inputs, &names, &children, &work).await?;
         problems.append(&mut work.problems);
     }
-    let is_news = report(context, &inputs, &names, &children, &problems).await?;
+    let is_news = report(context, &inputs, &names, &children, &problems, &brokers).await?;
     match work.worst {
         Some(error) => Err(error),
         None => Ok(Done {
-            action: Action::requeue(jittered(LOOK_AGAIN)),
+            action: Action::requeue(jittered(brokers.look_again.unwrap_or(LOOK_AGAIN))),
             changed: work.changed || is_news,
         }),
     }
@@ -93,6 +98,7 @@ async fn apply_all(
     inputs: &Inputs,
     names: &Names,
     children: &Children,
+    brokers: &Found,
 ) -> Result<Work> {
     let mut work = Work {
         is_complete: true,
@@ -100,7 +106,7 @@ async fn apply_all(
     };
     let mut essential_failed = false;
     for stage in [Stage::Base, Stage::Migrate, Stage::Run] {
-        if essential_failed || !may_begin(stage, inputs, &context.seen(names), names, children) {
+        if essential_failed || !may_begin(stage, inputs, &context.seen(names), names, children, brokers) {
             work.is_complete = false;
             break;
         }
@@ -126,7 +132,7 @@ async fn apply_all(
 }
 
 /// Whether what a stage waits for is there.
-fn may_begin(stage: Stage, inputs: &Inputs, seen: &Seen, names: &Names, children: &Children) -> bool {
+fn may_begin(stage: Stage, inputs: &Inputs, seen: &Seen, names: &Names, children: &Children, brokers: &Found) -> bool {
     match stage {
         Stage::Base => true,
         Stage::Migrate => {
@@ -140,7 +146,7 @@ fn may_begin(stage: Stage, inputs: &Inputs, seen: &Seen, names: &Names, children
         Stage::Run => {
             // What runs already goes on without its topics; what starts would make them by itself, and otherwise.
             let starts = seen.running(names).is_none();
-            inputs.release.is_some() && (!starts || topics_are_ready(children, seen))
+            inputs.release.is_some() && (!starts || (topics_are_ready(children, seen) && brokers.is_ready()))
         }
     }
 }
@@ -245,6 +251,7 @@ async fn report(
     names: &Names,
     children: &Children,
     problems: &[Problem],
+    brokers: &Found,
 ) -> Result<bool> {
     let platform = &inputs.platform;
     let target = release::target(platform, &context.settings);
@@ -256,13 +263,25 @@ async fn report(
         problems,
         target: &target,
         migration: &migration,
-        external_topics: &[],
+        external_topics: &brokers.topics,
     };
     let (after, turns) = status(&report, Timestamp::now());
     if platform.status.as_ref() == Some(&after) {
         return Ok(false);
     }
     write_status(context, names, &after).await?;
+    let runs = |status: Option<&TodoPlatformStatus>| {
+        status
+            .and_then(|status| status.version.as_ref()?.running.as_ref())
+            .is_some()
+    };
+    if runs(Some(&after))
+        && !runs(platform.status.as_ref())
+        && let Some(made) = &platform.metadata.creation_timestamp
+    {
+        let took = Timestamp::now().duration_since(made.0);
+        metrics::became_ready(took.try_into().unwrap_or_default());
+    }
     for turn in &turns {
         announce::turn(&context.events, platform.as_ref(), turn);
     }

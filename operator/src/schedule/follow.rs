@@ -81,6 +81,14 @@ impl Follower {
 
     /// Follows every platform that has a schedule, until `stop`.
     pub async fn run(self, stop: CancellationToken) {
+        // What is not in the store yet must not be taken for gone.
+        if stop
+            .run_until_cancelled(self.schedules.wait_until_ready())
+            .await
+            .is_none()
+        {
+            return;
+        }
         let mut ticks = tokio::time::interval(EVERY);
         ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut polls: JoinSet<Names> = JoinSet::new();

@@ -45,6 +45,10 @@ pub struct Context {
 /// Those of the API server. What a platform says is no error but an outcome.
 pub async fn reconcile(context: &Context, schedule: Arc<RecurringSchedule>) -> Result<Pass> {
     let platform = platform_of(&schedule);
+    // A platform that is not in the store yet must not be taken for one that is not there.
+    if context.platforms.wait_until_ready().await.is_err() {
+        return Ok(Pass::Done { changed: false });
+    }
     let lives = context.platform_lives(&platform);
     if schedule.meta().deletion_timestamp.is_some() {
         return delete(context, &schedule, &platform, lives).await;

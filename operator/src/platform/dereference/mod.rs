@@ -16,10 +16,10 @@ use kube::core::GroupVersionKind;
 use kube::{Client, ResourceExt as _};
 use serde_json::Value;
 use todo_crds::TodoPlatform;
-use todo_crds::platform::StrimziKafka;
+use todo_crds::platform::{SecretKeyRef, StrimziKafka};
 
 use super::seen::{JobFacts, Seen};
-use super::{DatabaseFacts, Drawn, Inputs, InternalKey, KafkaFacts, Release, SecretFacts, release};
+use super::{DatabaseFacts, Drawn, Inputs, InternalKey, KafkaFacts, KafkaListener, Release, SecretFacts, release};
 use crate::capabilities::Capabilities;
 use crate::child::Kind;
 use crate::error::{Call, Result};
@@ -39,7 +39,7 @@ pub async fn dereference(
 ) -> Result<Inputs> {
     let names = Names::of(&platform);
     let mut secrets = BTreeMap::new();
-    for name in referenced_secrets(&platform) {
+    for name in referenced_secrets(&platform).into_keys() {
         if let Some(secret) = secret(client, &names.namespace, &name).await? {
             secrets.insert(name, secret_facts(&secret));
         }
@@ -81,7 +81,7 @@ pub async fn dereference(
 /// The Secrets whose changes concern the platform: those that its manifest names, and that of its user at the brokers.
 /// Namespace and name.
 pub fn watched_secrets(platform: &TodoPlatform, names: &Names) -> BTreeSet<(String, String)> {
-    let referenced = referenced_secrets(platform).into_iter();
+    let referenced = referenced_secrets(platform).into_keys();
     let mut secrets: BTreeSet<(String, String)> = referenced.map(|name| (names.namespace.clone(), name)).collect();
     let strimzi = platform.spec.kafka.as_ref().and_then(|kafka| kafka.strimzi.as_ref());
     if let Some(strimzi) = strimzi.filter(|strimzi| strimzi.user.create) {
@@ -90,41 +90,87 @@ pub fn watched_secrets(platform: &TodoPlatform, names: &Names) -> BTreeSet<(Stri
     secrets
 }
 
-/// The Secrets in the platform's namespace that its manifest names.
-fn referenced_secrets(platform: &TodoPlatform) -> BTreeSet<String> {
+/// The Secrets in the platform's namespace that its manifest names, each with the keys that are read.
+fn referenced_secrets(platform: &TodoPlatform) -> BTreeMap<String, BTreeSet<String>> {
     let spec = &platform.spec;
-    let mut names = BTreeSet::new();
-    let mut add = |name: Option<&String>| names.extend(name.cloned());
-    add(spec.database.url_secret_ref.as_ref().map(|secret| &secret.name));
-    add(spec.auth.secret_ref.as_ref().map(|secret| &secret.name));
-    if let Some(kafka) = &spec.kafka {
-        if let Some(strimzi) = &kafka.strimzi {
-            add(strimzi.user.secret_ref.as_ref().map(|secret| &secret.name));
+    let mut secrets: BTreeMap<String, BTreeSet<String>> = BTreeMap::new();
+    let mut add = |name: &str, keys: &[&str]| {
+        let known = secrets.entry(name.to_owned()).or_default();
+        known.extend(keys.iter().map(|key| (*key).to_owned()));
+    };
+    let mut add_key = |secret: Option<&SecretKeyRef>| {
+        if let Some(secret) = secret {
+            add(&secret.name, &[&secret.key]);
         }
-        if let Some(external) = &kafka.external {
-            add(external.ca_secret_ref.as_ref().map(|secret| &secret.name));
-            add(external.sasl.as_ref().map(|sasl| &sasl.secret_ref.name));
-        }
-    }
+    };
+    add_key(spec.database.url_secret_ref.as_ref());
+    add_key(spec.auth.secret_ref.as_ref());
+    let kafka = spec.kafka.as_ref();
+    let external = kafka.and_then(|kafka| kafka.external.as_ref());
+    add_key(external.and_then(|external| external.ca_secret_ref.as_ref()));
     let store = spec.dapr.as_ref().and_then(|dapr| dapr.state_store.as_ref());
     if let Some(redis) = store.and_then(|store| store.redis.as_ref()) {
-        add(Some(&redis.host_secret_ref.name));
-        add(redis.password_secret_ref.as_ref().map(|secret| &secret.name));
+        add_key(Some(&redis.host_secret_ref));
+        add_key(redis.password_secret_ref.as_ref());
     }
-    if let Some(notifications) = &spec.notifications {
-        add(notifications.web_push.as_ref().map(|push| &push.vapid_secret_ref.name));
-        add(notifications
-            .email
-            .as_ref()
-            .map(|email| &email.smtp.url_secret_ref.name));
+    let notifications = spec.notifications.as_ref();
+    add_key(notifications.and_then(|notifications| Some(&notifications.email.as_ref()?.smtp.url_secret_ref)));
+    if let Some(push) = notifications.and_then(|notifications| notifications.web_push.as_ref()) {
+        add(&push.vapid_secret_ref.name, &["private", "public", "subject"]);
     }
-    names
+    let login = &["username", "password"];
+    let strimzi = kafka.and_then(|kafka| kafka.strimzi.as_ref());
+    if let Some(secret) = strimzi.and_then(|strimzi| strimzi.user.secret_ref.as_ref()) {
+        add(&secret.name, login);
+    }
+    if let Some(sasl) = external.and_then(|external| external.sasl.as_ref()) {
+        add(&sasl.secret_ref.name, login);
+    }
+    secrets
 }
 
-async fn secret(client: &Client, namespace: &str, name: &str) -> Result<Option<Secret>> {
+/// A Secret; `None` when it is not there.
+pub(super) async fn secret(client: &Client, namespace: &str, name: &str) -> Result<Option<Secret>> {
     let api: Api<Secret> = Api::namespaced(client.clone(), namespace);
     let found = api.get_opt(name).await;
     found.map_err(|error| Call::new("get", "secrets", namespace, name).failed(error))
+}
+
+/// What a pass would find on a cluster that has all that the manifest refers to, and nothing else.
+pub fn assumed(settings: &Settings, capabilities: Capabilities, platform: TodoPlatform) -> Inputs {
+    let names = Names::of(&platform);
+    let referenced = referenced_secrets(&platform);
+    let secrets = referenced.iter().map(|(name, keys)| {
+        let keys = keys.iter().map(|key| (key.as_str(), b"assumed".as_slice()));
+        (name.clone(), SecretFacts::of(keys))
+    });
+    let strimzi = platform.spec.kafka.as_ref().and_then(|kafka| kafka.strimzi.as_ref());
+    let kafka = strimzi.map(|strimzi| KafkaFacts {
+        listener: Some(KafkaListener {
+            bootstrap: format!(
+                "{}-kafka-bootstrap.{}.svc:9092",
+                strimzi.cluster.name,
+                kafka_namespace(&names, strimzi)
+            ),
+            ca: None,
+            scram: strimzi.user.create || strimzi.user.secret_ref.is_some(),
+        }),
+        brokers: None,
+        authorizes: true,
+    });
+    let user = strimzi.filter(|strimzi| strimzi.user.create);
+    Inputs {
+        secrets: secrets.collect(),
+        kafka,
+        kafka_user: user.map(|_| [("password".to_owned(), b"assumed".to_vec())].into()),
+        internal_key: None,
+        database: DatabaseFacts::default(),
+        release: Some(release::target(&platform, settings)),
+        drawn: draw(),
+        settings: Arc::new(settings.clone()),
+        capabilities: Arc::new(capabilities),
+        platform: Arc::new(platform),
+    }
 }
 
 fn typed_secret(secret: &Value) -> Option<Secret> {

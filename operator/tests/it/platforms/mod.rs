@@ -2,6 +2,7 @@
 
 mod crashes;
 mod first;
+mod plans;
 mod repair;
 mod rest;
 mod rungs;

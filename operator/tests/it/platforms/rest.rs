@@ -65,3 +65,38 @@ async fn a_settled_platform_costs_no_write_not_even_after_a_restart_of_the_opera
     ensure!(versions(&world).await? == before, "something has changed");
     Ok(())
 }
+
+/// How many platforms rest beside each other, and for how long: what is written by the second shows with many.
+const MANY: usize = 200;
+const A_MINUTE: Duration = Duration::from_mins(1);
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_hundred_platforms_at_rest_cost_no_write_for_a_minute() -> Result<()> {
+    let mut world = World::new(Cluster::shared_with(Options::NONE).await?, "many").await?;
+    world
+        .secret("db", &json!({"url": "postgres://todo:secret@db/todo"}))
+        .await?;
+    let spec = json!({"version": "1.0.0", "database": {"urlSecretRef": {"name": "db", "key": "url"}}});
+    let names: Vec<String> = (0..MANY).map(|number| format!("p{number:03}")).collect();
+    for name in &names {
+        world.platform(name, &spec).await?;
+    }
+    for name in &names {
+        world.wait_for(name, "Progressing", "False Settled").await?;
+        world.wait_for(name, "Ready", "True").await?;
+    }
+    world.until_quiet().await?;
+    let before = versions(&world).await?;
+    ensure!(before.len() > 8 * MANY, "few objects: {}", before.len());
+    world.tap.take();
+    tokio::time::sleep(A_MINUTE).await;
+    let writes = world.tap.take();
+    ensure!(writes.is_empty(), "it writes at rest: {writes:?}");
+    world.stop_operator().await?;
+    world.start_operator().await?;
+    tokio::time::sleep(A_MINUTE).await;
+    let writes = world.tap.take();
+    ensure!(writes.is_empty(), "it writes after a restart: {writes:?}");
+    ensure!(versions(&world).await? == before, "something has changed");
+    Ok(())
+}

@@ -26,9 +26,19 @@ use tokio_util::sync::CancellationToken;
 use super::tap::Tap;
 
 /// How long a cluster may take for anything.
-pub(crate) const PATIENCE: Duration = Duration::from_mins(1);
+pub(crate) const PATIENCE: Duration = Duration::from_mins(2);
 /// Who applies manifests in tests.
 const PERSON: &str = "a-person";
+
+/// What operators are told here.
+pub(crate) fn settings() -> Settings {
+    Settings {
+        image_repository: "registry.example.com/todo".to_owned(),
+        evaluation_postgres_image: "postgres:17".to_owned(),
+        cluster_domain: "cluster.local".to_owned(),
+        namespace: "todo-system".to_owned(),
+    }
+}
 
 /// One namespace, its operator, and its pretended nodes.
 pub(crate) struct World {
@@ -78,12 +88,7 @@ impl World {
         let operator = Operator {
             client,
             leadership,
-            settings: Settings {
-                image_repository: "registry.example.com/todo".to_owned(),
-                evaluation_postgres_image: "postgres:17".to_owned(),
-                cluster_domain: "cluster.local".to_owned(),
-                namespace: "todo-system".to_owned(),
-            },
+            settings: settings(),
             scope: Scope {
                 namespaces: Some([self.namespace.name().to_owned()].into()),
                 kafka_namespaces: [format!("{}-kafka", self.namespace.name())].into(),

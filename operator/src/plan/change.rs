@@ -1,8 +1,5 @@
-//! A plan: what a pass would create, change or delete, as text for people and for reviews.
-//!
-//! Here: the difference between an object as it is and as it would be, without what no one asked for (versions, times,
-//! who wrote which field) and without any secret. Not here: what would be; that is the same `build` as in earnest, and
-//! the API server's own dry run where there is one.
+//! The difference between an object as it is and as it would be, without what no one asked for (versions, times, who
+//! wrote which field) and without any secret.
 
 use std::fmt;
 
@@ -72,6 +69,15 @@ impl fmt::Display for Change {
     }
 }
 
+/// An object, or a list of them, as YAML with every Secret's values masked.
+pub fn masked(mut object: Value) -> String {
+    match &mut object {
+        Value::Array(objects) => objects.iter_mut().for_each(mask),
+        one => mask(one),
+    }
+    serde_saphyr::to_string(&object).unwrap_or_else(|error| format!("it cannot be shown: {error}\n"))
+}
+
 /// An object as YAML, without what no one asked for. Nothing, when it is not there.
 fn shown(object: Option<&Value>) -> String {
     let Some(object) = object else {
@@ -79,8 +85,7 @@ fn shown(object: Option<&Value>) -> String {
     };
     let mut object = object.clone();
     strip(&mut object);
-    mask(&mut object);
-    serde_saphyr::to_string(&object).unwrap_or_else(|error| format!("it cannot be shown: {error}\n"))
+    masked(object)
 }
 
 /// Takes away what the API server adds by itself.
@@ -112,7 +117,8 @@ fn strip(object: &mut Value) {
 
 /// Replaces every value of a Secret by its length and the beginning of a hash, so that a change shows and nothing else.
 fn mask(object: &mut Value) {
-    if object["kind"] != "Secret" {
+    // One of a list does not say its kind, and only Secrets and ConfigMaps have values: better too many are masked.
+    if object["kind"] != "Secret" && object["type"].is_null() {
         return;
     }
     for field in ["data", "stringData"] {

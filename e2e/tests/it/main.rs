@@ -15,6 +15,7 @@ mod migrate;
 mod processes;
 mod refusals;
 mod rotation;
+mod schedules;
 mod serve;
 mod settings;
 mod spread_out;

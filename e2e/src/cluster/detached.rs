@@ -2,51 +2,68 @@
 //!
 //! There is one. Its folder holds everything that it has, and goes when it is stopped.
 
-use std::fs;
+use std::fs::{self, File};
 use std::net::{Ipv4Addr, SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 
-use anyhow::{Context, Result, bail};
+use anyhow::{Context, Result, bail, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
-use serde_json::{Value, json};
-use todo_test_tools::Ports;
+use todo_test_tools::{self as tools, Ports};
 
-use super::{Known, Site, load as import, network, remove_cgroups};
+use super::{Known, POSTGRES_IMAGE, READY, Site, load as import, network, remember, remembered, remove_cgroups};
 
 /// Whoever uses it is root.
 const FOLDER: &str = "/var/lib/todo-platform/cluster";
 const API_PORT: u16 = 6443;
+/// The file that says which process leads to the API server.
+const LEAD: &str = "lead.process";
 
 /// Starts a cluster, unless it runs. What a crash has left of one goes first.
 pub async fn up(cluster: &Path, todo: &Path) -> Result<()> {
     let folder = PathBuf::from(FOLDER);
-    if Site::at(&folder).init().is_err() || !folder.join("kubeconfig").exists() {
-        sweep(&folder)?;
-        fs::create_dir_all(&folder).with_context(|| format!("cannot make the folder {FOLDER}"))?;
-        let site = Site::prepare(&folder)?;
-        // A session of its own: it outlives this process and its terminal.
-        let mut start = Command::new("setsid");
-        let unshare = site.command(cluster, todo)?;
-        start.arg(unshare.get_program()).args(unshare.get_args());
-        let log = fs::File::options().append(true).open(site.log())?;
-        start.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
-        let mut shell = start.spawn().context("cannot run setsid")?;
-        let init = site.first_process(&mut shell).await?;
-        site.wait_until_ready(&init, |words| eprint!("{words}")).await?;
+    let _lock = lock()?;
+    let running = Site::at(&folder).init().ok().filter(|_| folder.join(READY).exists());
+    let init = match running {
+        Some(init) => init,
+        None => start(&folder, cluster, todo).await?,
+    };
+    if remembered(&folder.join(LEAD)).is_none() {
         let api = lead(cluster, &folder, init.process)?;
-        site.write_access(api)?;
+        Site::at(&folder).write_access(api)?;
     }
     println!("the cluster is ready; its logs are in {}", folder.join("log").display());
     println!("  export KUBECONFIG={}", folder.join("kubeconfig").display());
     println!("  kubectl get pods --all-namespaces");
-    println!("  cargo xtask cluster load    # builds the platform's image, and imports it");
+    println!("  cargo xtask cluster load    # makes the platform's image, and imports it");
+    println!("  helm install todo-operator-crds charts/todo-operator-crds");
+    println!("  helm install todo-operator charts/todo-operator --namespace todo-system --create-namespace \\");
+    println!("      --set evaluationPostgresImage={POSTGRES_IMAGE}");
+    println!("  kubectl apply -f config/samples/platform.yaml");
+    println!("helm is {}", tools::helm()?.display());
     Ok(())
+}
+
+async fn start(folder: &Path, cluster: &Path, todo: &Path) -> Result<Known> {
+    sweep(folder)?;
+    fs::create_dir(folder).with_context(|| format!("cannot make the folder {FOLDER}"))?;
+    let site = Site::prepare(folder)?;
+    let unshare = site.command(cluster, todo)?;
+    // A session of its own: it outlives this process and its terminal.
+    let mut session = Command::new("setsid");
+    session.arg(unshare.get_program()).args(unshare.get_args());
+    let log = File::options().append(true).open(site.log())?;
+    session.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
+    let mut shell = session.spawn().context("cannot run setsid")?;
+    let init = site.first_process(&mut shell).await?;
+    site.wait_until_ready(&init, |words| eprint!("{words}")).await?;
+    Ok(init)
 }
 
 /// Ends the cluster, and removes what it has.
 pub fn down() -> Result<()> {
+    let _lock = lock()?;
     sweep(Path::new(FOLDER))?;
     println!("the cluster is gone");
     Ok(())
@@ -54,7 +71,9 @@ pub fn down() -> Result<()> {
 
 /// Imports an archive of an image.
 pub fn load(archive: &Path) -> Result<()> {
-    import(Path::new(FOLDER), archive)
+    import(Path::new(FOLDER), archive)?;
+    println!("it is imported; pods that run the one before go on with it: kubectl rollout restart, or delete them");
+    Ok(())
 }
 
 /// Where the file is by which `kubectl` reaches the cluster.
@@ -79,18 +98,19 @@ fn lead(cluster: &Path, folder: &Path, process: i32) -> Result<SocketAddr> {
     let mut command = Command::new("setsid");
     command.arg(cluster).arg("lead");
     command.args(["--port", &port.to_string(), "--process", &process.to_string()]);
-    let log = fs::File::create(folder.join("log/lead.log"))?;
+    let log = File::create(folder.join("log/lead.log"))?;
     command.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log);
     let child = command.spawn().context("cannot run setsid")?;
     let known = Known::of(child.id().cast_signed()).context("it ended as it began")?;
-    let text = json!({"process": known.process, "began": known.began}).to_string();
-    fs::write(folder.join("lead.process"), text)?;
+    remember(&folder.join(LEAD), &known)?;
     Ok(SocketAddr::from(([127, 0, 0, 1], port)))
 }
 
 fn sweep(folder: &Path) -> Result<()> {
     Site::at(folder).end()?;
-    end_lead(folder)?;
+    if let Some(lead) = remembered(&folder.join(LEAD)) {
+        let _may_be_gone = kill(Pid::from_raw(lead.process), Signal::SIGTERM);
+    }
     remove_cgroups();
     if folder.exists() {
         fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
@@ -98,14 +118,11 @@ fn sweep(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-fn end_lead(folder: &Path) -> Result<()> {
-    let Ok(text) = fs::read_to_string(folder.join("lead.process")) else {
-        return Ok(());
-    };
-    let written: Value = serde_json::from_str(&text)?;
-    let process = i32::try_from(written["process"].as_i64().context("a number")?)?;
-    if Known::of(process).is_some_and(|known| written["began"] == known.began) {
-        let _may_be_gone = kill(Pid::from_raw(process), Signal::SIGTERM);
-    }
-    Ok(())
+/// Held until it is dropped: one call at a time.
+fn lock() -> Result<File> {
+    let parent = Path::new(FOLDER).parent().context("it has a parent")?;
+    fs::create_dir_all(parent).with_context(|| format!("cannot make the folder {}", parent.display()))?;
+    let lock = File::create(parent.join("cluster.lock")).context("a cluster of one's own needs root")?;
+    ensure!(lock.try_lock().is_ok(), "another call is at work on the cluster");
+    Ok(lock)
 }

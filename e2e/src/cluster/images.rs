@@ -12,6 +12,7 @@ use crate::image::Image;
 
 /// The first process of every pod, which holds its namespaces.
 pub(super) const PAUSE: &str = "localhost/todo-cluster/pause:1";
+const ENTRYPOINT: &str = include_str!("postgres.sh");
 const COREDNS: &str = "localhost/todo-cluster/coredns:1";
 /// The registry in the names of Dapr's images.
 pub(super) const DAPR_REGISTRY: &str = "localhost/dapr";
@@ -73,18 +74,81 @@ pub(super) fn dapr() -> Result<Vec<Image>> {
     images.collect()
 }
 
+/// PostgreSQL of this machine, in the place of the official image.
+pub(super) fn postgres(folder: &Path) -> Result<Image> {
+    let programs = tools::postgres()?;
+    let entrypoint = folder.join("entrypoint.sh");
+    fs::write(&entrypoint, ENTRYPOINT)?;
+    fs::set_permissions(&entrypoint, fs::Permissions::from_mode(0o755))?;
+    let mut image = Image::of(super::POSTGRES_IMAGE, &entrypoint)?;
+    let mut add = |path: PathBuf| -> Result<()> {
+        for library in libraries_of(&path)? {
+            image.files.insert(inside(Path::new(&library)), library.into());
+        }
+        image.files.insert(inside(&path), path);
+        Ok(())
+    };
+    add("/bin/sh".into())?;
+    for program in ["postgres", "initdb", "pg_ctl", "pg_isready", "createdb"] {
+        add(programs.join(program))?;
+    }
+    for folder in ["--pkglibdir", "--sharedir"] {
+        let mut ask = Command::new(programs.join("pg_config"));
+        let folder = String::from_utf8(ask.arg(folder).output().context("cannot run pg_config")?.stdout)?;
+        for file in files_below(Path::new(folder.trim()))? {
+            image.files.insert(inside(&file), file);
+        }
+    }
+    // Debian's PostgreSQL has no time zones of its own.
+    let zone = PathBuf::from("/usr/share/zoneinfo/UTC");
+    image.files.insert(inside(&zone), zone);
+    image
+        .environment
+        .insert("PATH".to_owned(), format!("{}:/bin", programs.display()));
+    // initdb wants the user to have a name.
+    let accounts = folder.join("passwd");
+    fs::write(
+        &accounts,
+        "root:x:0:0:root:/:/none\npostgres:x:999:999:postgres:/:/none\n",
+    )?;
+    image.files.insert("etc/passwd".to_owned(), accounts);
+    Ok(image)
+}
+
+/// All files in the folder and in those in it. What compiles queries to machine code is left out: it is large.
+fn files_below(folder: &Path) -> Result<Vec<PathBuf>> {
+    let mut files = vec![];
+    for entry in fs::read_dir(folder).with_context(|| format!("cannot read {}", folder.display()))? {
+        let path = entry?.path();
+        if path.is_file() {
+            files.push(path);
+        } else if !path.ends_with("bitcode") && !path.ends_with("man") {
+            files.extend(files_below(&path)?);
+        }
+    }
+    Ok(files)
+}
+
+/// The path within an image of a file that is in the same place outside.
+fn inside(path: &Path) -> String {
+    path.display().to_string().trim_start_matches('/').to_owned()
+}
+
 /// A program with the libraries that it is linked with, where it looks for them.
 pub(super) fn linked(name: &str, program: &Path) -> Result<Image> {
     let mut image = Image::of(name, program)?;
     image.add_authorities()?;
-    let output = Command::new("ldd").arg(program).output().context("cannot run ldd")?;
-    // It fails for a program that is linked statically.
-    for library in String::from_utf8(output.stdout)?.lines().filter_map(library) {
-        image
-            .files
-            .insert(library.trim_start_matches('/').to_owned(), library.into());
+    for library in libraries_of(program)? {
+        image.files.insert(inside(Path::new(&library)), library.into());
     }
     Ok(image)
+}
+
+/// The libraries that a program is linked with; none when that was done statically.
+fn libraries_of(program: &Path) -> Result<Vec<String>> {
+    let output = Command::new("ldd").arg(program).output().context("cannot run ldd")?;
+    let said = String::from_utf8(output.stdout)?;
+    Ok(said.lines().filter_map(library).map(str::to_owned).collect())
 }
 
 /// Reads `libc.so.6 => /lib/libc.so.6 (0x7f00)` and `/lib64/ld.so (0x7f00)`.

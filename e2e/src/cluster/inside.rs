@@ -2,10 +2,12 @@
 //!
 //! It is process 1 of its process namespace: when it ends, the kernel ends everything in there with it.
 
+use std::collections::BTreeMap;
 use std::fs::{self, File, OpenOptions};
 use std::net::{SocketAddr, TcpListener};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
+use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -16,7 +18,7 @@ use serde_json::{Value, json};
 use todo_test_tools::{self as tools, CrdGroup};
 
 use super::part::{INNER_POSTGRES_PORT, Part, Parts};
-use super::{IMAGES, KAFKA_PORT, NODE_ADDRESS, POSTGRES_PORT, READY, images, network};
+use super::{IMAGES, KAFKA_PORT, NODE_ADDRESS, POSTGRES_PORT, PROCESS, READY, images, network};
 use crate::stack::kafka;
 
 const NAMES: &str = include_str!("manifests/names.yaml");
@@ -24,6 +26,7 @@ const KAFKA: &str = include_str!("manifests/kafka.yaml");
 const NEIGHBOURS: &str = include_str!("manifests/neighbours.yaml");
 /// From the start of something to when it serves, on a busy machine.
 const PATIENCE: Duration = Duration::from_mins(3);
+const KNOWN_PATIENCE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(200);
 /// Volumes that pods may claim: nobody makes them on demand here.
 const VOLUMES: usize = 8;
@@ -35,9 +38,11 @@ pub async fn run(folder: &Path, cgroup: &str, todo: &Path) -> Result<()> {
         "this runs in namespaces of its own only: use `cluster up`"
     );
     let began = Instant::now();
+    wait_until_known(folder)?;
     let inside = Inside {
         parts: Parts::find(folder, cgroup, todo)?,
         began,
+        running: Mutex::default(),
     };
     inside.prepare()?;
     inside.start().await?;
@@ -45,18 +50,35 @@ pub async fn run(folder: &Path, cgroup: &str, todo: &Path) -> Result<()> {
     inside.say("everything is ready");
     loop {
         match wait() {
-            Ok(status) if matches!(status.pid(), Some(pid) if inside.is_part(pid.as_raw())) => {
-                inside.say(&format!("a process beside the pods has ended: {status:?}"));
+            Ok(status) => {
+                let part = status
+                    .pid()
+                    .and_then(|process| inside.running().remove(&process.as_raw()));
+                if let Some(part) = part {
+                    inside.say(&format!("{part} has ended: {status:?}"));
+                }
             }
-            Ok(_) | Err(Errno::EINTR) => {}
+            Err(Errno::EINTR) => {}
             Err(error) => return Err(error.into()),
         }
     }
 }
 
+/// Waits until it is written down which process this is: one that nobody knows of could not be ended.
+fn wait_until_known(folder: &Path) -> Result<()> {
+    let began = Instant::now();
+    while !folder.join(PROCESS).exists() {
+        ensure!(began.elapsed() < KNOWN_PATIENCE, "whoever started this is gone");
+        thread::sleep(POLL);
+    }
+    Ok(())
+}
+
 struct Inside {
     parts: Parts,
     began: Instant,
+    /// Which process is which part.
+    running: Mutex<BTreeMap<i32, Part>>,
 }
 
 impl Inside {
@@ -114,7 +136,8 @@ impl Inside {
         self.kubectl(&["wait", "node/node1", "--for=condition=Ready", "--timeout=180s"])?;
         self.say("the node is ready");
         self.import(images::dapr()?)?;
-        self.say("Dapr's images are there");
+        self.import(vec![images::postgres(&self.parts.path(IMAGES))?])?;
+        self.say("the images are there");
         self.rolled_out("kube-system", "deployment/coredns")?;
         self.say("names are resolved");
         self.install_dapr()?;
@@ -139,7 +162,6 @@ impl Inside {
 
     fn begin(&self, part: Part) -> Result<()> {
         let log = File::create(self.log(part))?;
-        // Its id stays in the folder, to tell what has ended.
         let mut command = self.parts.command(part);
         command.stdin(Stdio::null()).stderr(log.try_clone()?);
         match part {
@@ -148,26 +170,12 @@ impl Inside {
             _ => command.stdout(log),
         };
         let child: Child = command.spawn().with_context(|| format!("cannot run {part}"))?;
-        fs::write(self.parts.path(&format!("{part}.process")), child.id().to_string())?;
+        self.running().insert(child.id().cast_signed(), part);
         Ok(())
     }
 
-    fn is_part(&self, process: i32) -> bool {
-        let parts = [
-            Part::Etcd,
-            Part::ApiServer,
-            Part::ControllerManager,
-            Part::Scheduler,
-            Part::Containerd,
-            Part::Kubelet,
-            Part::Proxy,
-            Part::Kafka,
-            Part::Postgres,
-            Part::Strimzi,
-        ];
-        parts.iter().any(|part| {
-            fs::read_to_string(self.parts.path(&format!("{part}.process"))).is_ok_and(|id| id == process.to_string())
-        })
+    fn running(&self) -> MutexGuard<'_, BTreeMap<i32, Part>> {
+        self.running.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn wait_for(&self, part: Part, serves: impl Fn() -> Result<bool>) -> Result<()> {

@@ -5,7 +5,8 @@
 //! All of it is in namespaces of its own (network, mounts, processes), so nothing of it is seen on the machine or can
 //! stay behind: when the first process in there ends, however it does, the kernel ends the others and undoes the mounts
 //! and the network. That process is [`inside`]; what each process beside the pods is started with is in `part`, the
-//! images are in `images`. From outside one gets in by ports of loopback that lead into the network (`network`).
+//! images are in `images`, and [`strimzi`] has doubles of its operators over the real Kafka. From outside one gets in by
+//! ports of loopback that lead into the network (`network`).
 //!
 //! Not here: the platform. Its image is imported with [`load`] and its operator is installed with `helm`.
 //!
@@ -44,8 +45,13 @@ pub const KAFKA_PORT: u16 = 9092;
 /// PostgreSQL's port there.
 pub const POSTGRES_PORT: u16 = 5432;
 
+/// An image of PostgreSQL that is there from the start, for databases of the operator's own.
+pub const POSTGRES_IMAGE: &str = "localhost/todo-cluster/postgres:1";
+
 /// The file that is there when everything serves.
 const READY: &str = "ready";
+/// The file that says which process is the first of a cluster.
+const PROCESS: &str = "process";
 /// The folder of images, in memory.
 const IMAGES: &str = "images";
 const CGROUPS: &str = "/sys/fs/cgroup";
@@ -140,6 +146,22 @@ impl Cluster {
         loaded
     }
 
+    /// The topics of the Kafka beside the pods, asked by its own command line.
+    pub fn kafka_topics(&self) -> Result<Vec<String>> {
+        let mut enter = Command::new("nsenter");
+        enter.args(["--target", &self.process()?.to_string(), "--net"]);
+        let listed = enter
+            .arg("--")
+            .args(strimzi::topic_command(&tools::kafka()?, &["--list"]))
+            .output()?;
+        ensure!(
+            listed.status.success(),
+            "the topics are not listed: {}",
+            String::from_utf8_lossy(&listed.stderr).trim()
+        );
+        Ok(String::from_utf8(listed.stdout)?.lines().map(str::to_owned).collect())
+    }
+
     /// The URL of the PostgreSQL beside the pods, as the server's administrator on loopback within: its port is not the
     /// one that pods use.
     pub fn postgres_url(&self) -> Result<String> {
@@ -224,8 +246,7 @@ impl Site {
             let children = fs::read_to_string(children).context("the kernel does not tell a process' children")?;
             let first = children.split_whitespace().next().and_then(|id| id.parse().ok());
             if let Some(known) = first.and_then(Known::of) {
-                let text = json!({"process": known.process, "began": known.began}).to_string();
-                fs::write(self.folder.join("process"), text)?;
+                remember(&self.folder.join(PROCESS), &known)?;
                 return Ok(known);
             }
             ensure!(
@@ -239,11 +260,7 @@ impl Site {
 
     /// The first process, when it runs.
     fn init(&self) -> Result<Known> {
-        let text = fs::read_to_string(self.folder.join("process")).context("no cluster runs here")?;
-        let written: Value = serde_json::from_str(&text)?;
-        let process = written["process"].as_i64().context("a number")?;
-        let known = Known::of(i32::try_from(process)?).filter(|known| written["began"] == known.began);
-        known.context("the cluster does not run any more")
+        remembered(&self.folder.join(PROCESS)).context("no cluster runs here")
     }
 
     async fn wait_until_ready(&self, init: &Known, mut say: impl FnMut(&str)) -> Result<()> {
@@ -324,6 +341,24 @@ impl Site {
     }
 }
 
+/// Writes down which process it is, to be found again by another one.
+fn remember(path: &Path, known: &Known) -> Result<()> {
+    // Whole or not at all.
+    let draft = path.with_extension("draft");
+    fs::write(
+        &draft,
+        json!({"process": known.process, "began": known.began}).to_string(),
+    )?;
+    Ok(fs::rename(draft, path)?)
+}
+
+/// The process that is written down, when it still runs.
+fn remembered(path: &Path) -> Option<Known> {
+    let written: Value = serde_json::from_str(&fs::read_to_string(path).ok()?).ok()?;
+    let known = Known::of(i32::try_from(written["process"].as_i64()?).ok()?)?;
+    (written["began"] == known.began).then_some(known)
+}
+
 /// A kubeconfig for the holder of `NAME.pem` and `NAME.key`.
 fn access(folder: &Path, name: &str, url: &str) -> Value {
     let file = |name: String| folder.join(name);
@@ -354,6 +389,7 @@ fn make_programs() -> Result<()> {
     tools::dapr_chart()?;
     tools::helm()?;
     tools::kafka()?;
+    tools::postgres()?;
     tools::crds(tools::CrdGroup::Strimzi)?;
     Ok(())
 }

@@ -1,5 +1,6 @@
 //! What a Strimzi would do here, by the doubles of `todo-test-cluster`, over the real Kafka beside the pods.
 
+use std::ffi::OsString;
 use std::path::Path;
 use std::process::Command;
 
@@ -10,7 +11,7 @@ use todo_test_cluster::{Broker, StandInKafka, StandInTopicOperator, StandInUserO
 use todo_test_tools as tools;
 
 use super::{KAFKA_PORT, NODE_ADDRESS, inside};
-use crate::stack::kafka;
+use crate::stack::kafka::java_options;
 
 const NAMESPACE: &str = "kafka";
 
@@ -30,15 +31,22 @@ struct RealKafka(tools::Kafka);
 
 impl RealKafka {
     fn topics(&self, arguments: &[&str]) -> Result<()> {
-        let mut command = Command::new(&self.0.java);
-        // It lives for a second: quick code is not worth compiling.
-        command
-            .arg("-XX:TieredStopAtLevel=1")
-            .args(kafka::java_options(&self.0, 256));
-        command.arg("org.apache.kafka.tools.TopicCommand");
-        command.args(["--bootstrap-server", &format!("{NODE_ADDRESS}:{KAFKA_PORT}")]);
-        inside::finish(command.args(arguments)).context("Kafka's own tool for topics")
+        let mut words = topic_command(&self.0, arguments).into_iter();
+        let mut command = Command::new(words.next().context("a command has a program")?);
+        inside::finish(command.args(words)).context("Kafka's own tool for topics")
     }
+}
+
+/// The program and the arguments of Kafka's own tool for topics, to be run in the cluster's network.
+pub(super) fn topic_command(kafka: &tools::Kafka, arguments: &[&str]) -> Vec<OsString> {
+    let mut words = vec![kafka.java.clone().into_os_string()];
+    // It lives for a second: quick code is not worth compiling.
+    words.push("-XX:TieredStopAtLevel=1".into());
+    words.extend(java_options(kafka, 256));
+    let server = format!("{NODE_ADDRESS}:{KAFKA_PORT}");
+    words.extend(["org.apache.kafka.tools.TopicCommand", "--bootstrap-server", &server].map(OsString::from));
+    words.extend(arguments.iter().map(OsString::from));
+    words
 }
 
 impl Broker for RealKafka {

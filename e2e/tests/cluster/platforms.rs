@@ -13,15 +13,8 @@ use crate::world::{PATIENCE, World};
 const EVENT_PATIENCE: Duration = Duration::from_mins(1);
 const SCHEDULE_SECONDS: i64 = 10;
 
-const SMALLEST: &str = "
-apiVersion: todoplatform.dev/v1alpha1
-kind: TodoPlatform
-metadata: {name: home, namespace: first}
-spec:
-  version: '0.1.0'
-  database:
-    urlSecretRef: {name: home-db, key: url}
-";
+/// As it is shipped, with its schedules.
+const SMALLEST: &str = "config/samples/platform.yaml";
 
 const SPREAD_OUT: &str = "
 apiVersion: todoplatform.dev/v1alpha1
@@ -50,10 +43,10 @@ spec:
     audit: {replicas: 1}
 ";
 
-/// No Kafka and no Dapr: one Deployment.
+/// No Kafka, no Dapr and no database of the user's: one Deployment, and a PostgreSQL for evaluation.
 pub(crate) async fn smallest(world: &World) -> Result<()> {
-    world.namespace_with_database("first", "home").await?;
-    world.apply(SMALLEST)?;
+    world.kubectl(&["create", "namespace", "first"])?;
+    world.kubectl(&["--namespace", "first", "apply", "--filename", &World::path(SMALLEST)])?;
     world.has_condition("first", "todoplatform/home", "Ready").await?;
     world.stage("the smallest platform is ready");
     works(world, "first", "home").await?;
@@ -87,6 +80,8 @@ pub(crate) async fn spread_out(world: &World) -> Result<()> {
 pub(crate) async fn everything_goes(world: &World) -> Result<()> {
     let topics = world.get(&["--namespace", "kafka", "kafkatopics"])?;
     ensure!(items(&topics)?.len() >= 3, "the platform has topics");
+    let on_broker = world.topics_of("acme")?;
+    ensure!(on_broker.len() >= 3, "Kafka itself has them: {on_broker:?}");
     world.kubectl(&["--namespace", "second", "delete", "todoplatform/acme", "--timeout=3m"])?;
     let theirs = "todoplatform.dev/platform=acme";
     wait_for("nothing of the platform to be left", PATIENCE, || async {
@@ -96,6 +91,8 @@ pub(crate) async fn everything_goes(world: &World) -> Result<()> {
         Ok(items(&left)?.is_empty().then_some(()))
     })
     .await?;
+    let on_broker = world.topics_of("acme")?;
+    ensure!(on_broker.is_empty(), "Kafka itself still has topics: {on_broker:?}");
     world.stage("the platform over Kafka and Dapr is gone");
     for namespace in ["first", "second"] {
         world.kubectl(&["delete", "namespace", namespace, "--timeout=3m"])?;

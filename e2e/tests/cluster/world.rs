@@ -49,9 +49,9 @@ impl World {
         self.cluster.folder()
     }
 
-    /// A chart of the repository.
-    pub(crate) fn chart(name: &str) -> String {
-        format!("{}/../charts/{name}", env!("CARGO_MANIFEST_DIR"))
+    /// A file or folder of the repository.
+    pub(crate) fn path(relative: &str) -> String {
+        format!("{}/../{relative}", env!("CARGO_MANIFEST_DIR"))
     }
 
     pub(crate) fn helm(&self, arguments: &[&str]) -> Result<String> {
@@ -138,6 +138,13 @@ impl World {
         std::fs::write(&file, self.kubectl(&secret)?)?;
         let mut token = process::todo(["token", "--user", user, "--secret-file"]);
         Client::new(&base, output(token.arg(&file))?.trim())
+    }
+
+    /// The topics of a platform on the broker itself.
+    pub(crate) fn topics_of(&self, platform: &str) -> Result<Vec<String>> {
+        let mut topics = self.cluster.kafka_topics()?;
+        topics.retain(|topic| topic.starts_with(&format!("{platform}-")));
+        Ok(topics)
     }
 
     fn leading_to(&self, inner: &str) -> Result<SocketAddr> {

@@ -1,5 +1,6 @@
-//! What a node has from this machine's system: it runs containers and wires them up.
+//! What a cluster has from this machine's system: what runs containers and wires them up, and PostgreSQL.
 
+use std::fs;
 use std::path::PathBuf;
 
 use anyhow::Result;
@@ -22,6 +23,15 @@ pub struct Containers {
     pub runc: PathBuf,
     /// The folder of the plugins that wire up containers (CNI).
     pub plugins: PathBuf,
+}
+
+/// The folder of PostgreSQL's programs, where Debian has them. It is installed when it is missing.
+pub fn postgres() -> Result<PathBuf> {
+    found_or_installed("PostgreSQL", "postgresql", || {
+        let versions = fs::read_dir("/usr/lib/postgresql").ok()?;
+        let folders = versions.flatten().map(|version| version.path().join("bin"));
+        folders.filter(|folder| folder.join("postgres").is_file()).max()
+    })
 }
 
 /// What runs containers on this machine. It is installed when it is missing.

@@ -38,7 +38,7 @@ pub use self::dapr::{
     DAPR_CHART, DAPR_CONTROL_PLANE, DAPR_SCHEDULER, DAPRD, Dapr, DaprControlPlane, dapr, dapr_chart,
     dapr_control_plane, dapr_version,
 };
-pub use self::debian::{Containers, containers};
+pub use self::debian::{Containers, containers, postgres};
 pub use self::helm::{HELM, helm};
 pub use self::kafka::{KAFKA_LIBS, Kafka, kafka};
 pub use self::kubernetes::{

@@ -12,7 +12,7 @@ use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use todo_test_tools::{self as tools, Ports};
 
-use super::{Known, POSTGRES_IMAGE, READY, Site, load as import, network, remember, remembered, remove_cgroups};
+use super::{Known, POSTGRES_IMAGE, READY, Site, load as import, network, remember, remembered};
 
 /// Whoever uses it is root.
 const FOLDER: &str = "/var/lib/todo-platform/cluster";
@@ -111,7 +111,6 @@ fn sweep(folder: &Path) -> Result<()> {
     if let Some(lead) = remembered(&folder.join(LEAD)) {
         let _may_be_gone = kill(Pid::from_raw(lead.process), Signal::SIGTERM);
     }
-    remove_cgroups();
     if folder.exists() {
         fs::remove_dir_all(folder).with_context(|| format!("cannot remove {}", folder.display()))?;
     }

@@ -55,6 +55,8 @@ const PROCESS: &str = "process";
 /// The folder of images, in memory.
 const IMAGES: &str = "images";
 const CGROUPS: &str = "/sys/fs/cgroup";
+/// The file that names the cluster's control group.
+const CGROUP: &str = "cgroup";
 /// What the names of all control groups of clusters begin with.
 const CGROUP_PREFIX: &str = "todo-cluster-";
 /// Programs are made ready before; this is for starting them, and Dapr's pods, on a busy machine.
@@ -178,7 +180,6 @@ impl Drop for Cluster {
         if let Some(mut leash) = self.leash.take() {
             let _told = leash.ended(self.shell.id());
         }
-        remove_cgroups();
     }
 }
 
@@ -218,7 +219,7 @@ impl Site {
             bail!(obstacle);
         }
         make_programs()?;
-        remove_cgroups();
+        remove_old_cgroups();
         // PostgreSQL runs as another user. What is secret has rights of its own.
         fs::set_permissions(folder, fs::Permissions::from_mode(0o755))?;
         fs::create_dir(folder.join("log"))?;
@@ -228,6 +229,7 @@ impl Site {
     /// What starts the first process, with its words in `log/cluster.log`.
     fn command(&self, cluster: &Path, todo: &Path) -> Result<Command> {
         let cgroup = format!("{CGROUP_PREFIX}{:08x}", rand::random::<u32>());
+        fs::write(self.folder.join(CGROUP), &cgroup)?;
         make_cgroups(&cgroup)?;
         let log = File::create(self.log())?;
         let mut command = Command::new("unshare");
@@ -290,15 +292,19 @@ impl Site {
 
     /// Ends everything in the cluster and waits until it is gone.
     fn end(&self) -> Result<()> {
-        let Ok(init) = self.init() else {
-            return Ok(());
-        };
-        // It is the first process of its namespace: the kernel ends all others with it.
-        let _may_be_gone = kill(Pid::from_raw(init.process), Signal::SIGKILL);
-        let began = Instant::now();
-        while Known::of(init.process).as_ref() == Some(&init) {
-            ensure!(began.elapsed() < STOP_PATIENCE, "the cluster does not end");
-            std::thread::sleep(POLL);
+        if let Ok(init) = self.init() {
+            // It is the first process of its namespace: the kernel ends all others with it.
+            let _may_be_gone = kill(Pid::from_raw(init.process), Signal::SIGKILL);
+            let began = Instant::now();
+            while Known::of(init.process).as_ref() == Some(&init) {
+                ensure!(began.elapsed() < STOP_PATIENCE, "the cluster does not end");
+                std::thread::sleep(POLL);
+            }
+        }
+        if let Ok(cgroup) = fs::read_to_string(self.folder.join(CGROUP)) {
+            for root in hierarchies()? {
+                remove_cgroup(&root.join(&cgroup));
+            }
         }
         Ok(())
     }
@@ -410,15 +416,25 @@ fn make_cgroups(name: &str) -> Result<()> {
     Ok(())
 }
 
-/// Removes groups that nothing runs in.
-fn remove_cgroups() {
+/// Removes groups that clusters have left whose owners were killed. A young one may be of a cluster that starts.
+fn remove_old_cgroups() {
     for root in hierarchies().unwrap_or_default() {
         for entry in fs::read_dir(root).into_iter().flatten().flatten() {
-            if entry.file_name().to_string_lossy().starts_with(CGROUP_PREFIX) {
+            let made = entry.metadata().and_then(|group| group.modified());
+            let is_old = made.is_ok_and(|made| made.elapsed().is_ok_and(|age| age > START_PATIENCE));
+            let is_ours = entry.file_name().to_string_lossy().starts_with(CGROUP_PREFIX);
+            if is_ours && is_old && !is_used(&entry.path()) {
                 remove_cgroup(&entry.path());
             }
         }
     }
+}
+
+/// Whether a process is in the group or in one below it.
+fn is_used(group: &Path) -> bool {
+    let processes = fs::read_to_string(group.join("cgroup.procs")).unwrap_or_default();
+    let mut below = fs::read_dir(group).into_iter().flatten().flatten();
+    !processes.is_empty() || below.any(|entry| entry.path().is_dir() && is_used(&entry.path()))
 }
 
 fn remove_cgroup(group: &Path) {
@@ -427,7 +443,7 @@ fn remove_cgroup(group: &Path) {
             remove_cgroup(&entry.path());
         }
     }
-    // One that another cluster uses is busy.
+    // One in which something runs stays.
     let _may_be_busy = fs::remove_dir(group);
 }
 

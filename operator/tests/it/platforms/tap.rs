@@ -17,6 +17,18 @@ pub(crate) enum Crash {
     After(usize),
 }
 
+/// What becomes of a request.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Fate {
+    Passes,
+    /// The operator ends before it is sent.
+    Unsent,
+    /// The operator ends before its answer is seen.
+    Unanswered,
+    /// The operator has ended already.
+    OfTheDead,
+}
+
 /// What passes. Clones share it.
 #[derive(Clone, Default)]
 pub(crate) struct Tap(Arc<Shared>);
@@ -91,25 +103,24 @@ impl Tap {
         state.writes.iter().filter(|write| !write.is_event()).count()
     }
 
-    /// Numbers a write. `true`: it is the one to crash at, or the operator is dead already.
-    fn begin(&self, method: &Method, path: &str) -> Option<Crash> {
+    /// Numbers a write, and says what becomes of a request.
+    fn begin(&self, method: &Method, path: &str) -> Fate {
         let mut state = self.0.state.lock().unwrap();
         if state.is_dead {
-            return Some(Crash::Before(0));
+            return Fate::OfTheDead;
         }
         // Events are sent beside the work, at any time.
         if *method == Method::GET || path.contains("/events") {
-            return None;
+            return Fate::Passes;
         }
         state.begun += 1;
-        let reached = match state.crash? {
-            Crash::Before(number) | Crash::After(number) => number == state.begun,
+        let fate = match state.crash {
+            Some(Crash::Before(number)) if number == state.begun => Fate::Unsent,
+            Some(Crash::After(number)) if number == state.begun => Fate::Unanswered,
+            _ => return Fate::Passes,
         };
-        if !reached {
-            return None;
-        }
         state.is_dead = true;
-        state.crash
+        fate
     }
 
     fn note(&self, method: Method, path: String, status: u16) {
@@ -152,11 +163,13 @@ where
 
     fn call(&mut self, request: Request<Body>) -> Self::Future {
         let (method, path) = (request.method().clone(), request.uri().path().to_owned());
-        let crash = self.tap.begin(&method, &path);
+        let fate = self.tap.begin(&method, &path);
         let tap = self.tap.clone();
-        if let Some(Crash::Before(_)) = crash {
+        if matches!(fate, Fate::Unsent | Fate::OfTheDead) {
             return Box::pin(async move {
-                tap.0.crashed.notify_one();
+                if fate == Fate::Unsent {
+                    tap.0.crashed.notify_one();
+                }
                 std::future::pending().await
             });
         }
@@ -164,7 +177,7 @@ where
         Box::pin(async move {
             let answer = sent.await?;
             tap.note(method, path, answer.status().as_u16());
-            if crash.is_some() {
+            if fate == Fate::Unanswered {
                 tap.0.crashed.notify_one();
                 std::future::pending::<()>().await;
             }

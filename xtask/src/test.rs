@@ -159,8 +159,6 @@ impl Step {
                 let mut command = workspace::cargo();
                 command.envs(stage.tools()?.iter().map(|(name, path)| (name, path)));
                 command.args(["test", "--locked", "--package", "todo-e2e", "--no-fail-fast"]);
-                // What a cluster's pods run.
-                command.env("TODO_IMAGE", workspace::build_todo(Build::TestImage)?);
                 tests(command.env("TODO_BIN", stage.todo()?))
             }
         }

@@ -38,8 +38,6 @@ pub(crate) enum Build {
     Release,
     /// For an image: small, and linked with nothing outside of it.
     Image,
-    /// For an image in tests: linked so, too, but quickly built.
-    TestImage,
 }
 
 /// Builds the binary `todo` and returns its path.
@@ -53,15 +51,9 @@ pub(crate) fn build_todo(build: Build) -> Result<PathBuf> {
             command.arg("--release");
         }
         Build::Image => {
-            command.args(["--profile", "image"]);
-            link_statically(&mut command)?;
-        }
-        Build::TestImage => {
-            link_statically(&mut command)?;
-            // Nobody debugs it, and it is copied often.
-            command
-                .env("CARGO_PROFILE_DEV_DEBUG", "false")
-                .env("CARGO_PROFILE_DEV_STRIP", "symbols");
+            // A target that is named keeps the flag from macros, which cannot be static.
+            command.args(["--profile", "image", "--target", &host()?]);
+            command.env("RUSTFLAGS", "-C target-feature=+crt-static");
         }
     }
     let mut build = command
@@ -78,14 +70,6 @@ pub(crate) fn build_todo(build: Build) -> Result<PathBuf> {
         bail!("todo does not build (after a change of a query run `cargo xtask generate`)");
     }
     binary.context("cargo built todo and named no executable")
-}
-
-/// With the C library in it. A target that is named keeps the flag from macros, which cannot be static.
-fn link_statically(command: &mut Command) -> Result<()> {
-    command
-        .args(["--target", &host()?])
-        .env("RUSTFLAGS", "-C target-feature=+crt-static");
-    Ok(())
 }
 
 /// What programs of this machine are built for, as rustc calls it.

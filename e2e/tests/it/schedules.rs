@@ -9,7 +9,7 @@ use kube::api::{Api, ApiResource, DeleteParams, DynamicObject, Patch, PatchParam
 use kube::core::GroupVersionKind;
 use serde_json::{Value, json};
 use todo_e2e::client::Client;
-use todo_e2e::process::Process;
+use todo_e2e::process::{Process, todo_program};
 use todo_e2e::scene::{Scene, free_port};
 use todo_e2e::{database, wait_for};
 use todo_test_cluster::{Cluster, FakeKubelet, Namespace, Options};
@@ -159,6 +159,23 @@ impl World {
             .run_well(["token", "--user", "ada", "--secret", SECRET])
             .await?;
         Client::new(&format!("http://127.0.0.1:{}", self.port), token.trim())
+    }
+
+    /// Runs the binary as kubectl runs its plugins, in this namespace. What it says, and whether it was a success.
+    async fn kubectl_todo(&self, args: &[&str]) -> Result<(String, bool)> {
+        let program = self.scene.path("kubectl-todo");
+        if !program.exists() {
+            std::os::unix::fs::symlink(todo_program(), &program)?;
+        }
+        let output = tokio::process::Command::new(program)
+            .args(args)
+            .args(["--namespace", self.namespace.name()])
+            .env("KUBECONFIG", self.cluster.kubeconfig())
+            .current_dir(self.scene.path(""))
+            .output()
+            .await?;
+        let said = [output.stdout, output.stderr].concat();
+        Ok((String::from_utf8(said)?, output.status.success()))
     }
 
     async fn delete(&self, name: &str) -> Result<()> {
@@ -346,4 +363,71 @@ async fn a_schedule_waits_for_its_platform_and_goes_with_it() -> Result<()> {
     world.delete("tick").await?;
     world.wait_until_gone("tick").await?;
     Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn people_look_after_a_platform_with_kubectl_todo() -> Result<()> {
+    let world = World::new().await?;
+    world
+        .todo("RecurringSchedule", "tick", &every_second("tick {{n}}"))
+        .await?;
+    world.wait_for("tick", "Ready", "True Active").await?;
+    let expect = async |args: &[&str], expected: &[&str]| -> Result<String> {
+        let (said, success) = world.kubectl_todo(args).await?;
+        ensure!(success, "{args:?}: {said}");
+        for part in expected {
+            ensure!(said.contains(part), "{args:?} says no {part:?}: {said}");
+        }
+        Ok(said)
+    };
+    expect(
+        &["status", "acme"],
+        &["runs", "COMPONENT", "all", "DatabaseReady", "Migrated"],
+    )
+    .await?;
+    expect(&["schedules"], &["tick", "acme", "ada", "* * * * * *", "Active"]).await?;
+    expect(&["pause", "acme"], &["acme is paused"]).await?;
+    let platforms = world.api("todoplatform.dev/v1alpha1", "TodoPlatform");
+    wait_for("the operator to pause", PATIENCE, || async {
+        let phase = platforms.get("acme").await?.data["status"]["phase"].clone();
+        Ok((phase == "Paused").then_some(()))
+    })
+    .await?;
+    expect(&["resume", "acme"], &["acme goes on"]).await?;
+    let manifest = format!(
+        "apiVersion: todoplatform.dev/v1alpha1\nkind: TodoPlatform\nmetadata: {{name: acme, namespace: {}}}\n\
+         spec: {{version: '0.1.0', database: {{urlSecretRef: {{name: acme-db, key: url}}}}, api: {{replicas: 2}}}}\n",
+        world.namespace.name()
+    );
+    world.scene.write("platform.yaml", &manifest)?;
+    expect(
+        &["plan", "-f", "platform.yaml"],
+        &[
+            "~ Deployment",
+            "+  replicas: 2",
+            "0 to create, 1 to change, 0 to delete",
+        ],
+    )
+    .await?;
+    let said = expect(&["support-bundle", "acme"], &["acme-support.tar", "files"]).await?;
+    let bundle = std::fs::read(world.scene.path("acme-support.tar"))?;
+    let key = world.internal_key().await?.context("no key")?;
+    let encoded = base64_of(&key);
+    let holds = |text: &str| bundle.windows(text.len()).any(|window| window == text.as_bytes());
+    ensure!(
+        holds("kind: Deployment") || holds("home-all") || holds("acme-all"),
+        "{said}"
+    );
+    ensure!(!holds(&key) && !holds(&encoded), "the bundle holds a secret");
+    let (said, success) = world.kubectl_todo(&["status", "nobody"]).await?;
+    ensure!(
+        !success && said.lines().count() == 1 && said.contains("nobody"),
+        "{said}"
+    );
+    Ok(())
+}
+
+fn base64_of(text: &str) -> String {
+    let secret = k8s_openapi::ByteString(text.as_bytes().to_vec());
+    serde_json::to_value(secret).map_or_else(|_| String::new(), |value| value.as_str().unwrap_or_default().to_owned())
 }

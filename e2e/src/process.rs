@@ -92,6 +92,11 @@ impl Process {
         fs::read_to_string(&self.stderr).unwrap_or_default()
     }
 
+    /// Its id, by which the kernel tells of it.
+    pub fn id(&self) -> u32 {
+        self.child.id()
+    }
+
     /// How it ended; `None` while it runs.
     pub fn ended(&mut self) -> Result<Option<ExitStatus>> {
         Ok(self.child.try_wait()?)

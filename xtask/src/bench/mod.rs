@@ -5,6 +5,7 @@
 //! what a measurement comes to. No numbers of another machine are kept: the limit is measured in the same run.
 //!
 //! A benchmark runs the built `todo` as a user does, as processes on 127.0.0.1, and asks the database how far they got.
+//! One that needs more than a database is a program of `todo-e2e`, and `reported` reads what it says.
 
 use std::fs;
 use std::path::{Path, PathBuf};
@@ -20,10 +21,12 @@ mod api;
 mod events;
 mod figure;
 mod next;
+mod operator;
 mod process;
 mod progress;
 mod relay;
 mod reminders;
+mod reported;
 mod schedule;
 mod server;
 mod start;
@@ -58,11 +61,13 @@ enum Benchmark {
     Relay,
     /// Events over Dapr and Kafka, with an outage of ten minutes: half an hour
     Events,
+    /// 500 platforms and 10,000 schedules on a real API server: 10 minutes
+    Operator,
     /// Occurrences computed by `todo next`
     Next,
     /// From the start to ready on existing data, and memory when idle
     Start,
-    /// All of them but events
+    /// All of them but events and the operator
     All,
 }
 
@@ -79,12 +84,13 @@ impl Benchmark {
             Self::Reminders => reminders::measure(bench),
             Self::Relay => relay::measure(bench),
             Self::Events => events::measure(bench),
+            Self::Operator => operator::measure(bench),
             Self::Next => next::measure(bench),
             Self::Start => start::measure(bench),
             Self::All => {
                 let each = Self::value_variants()
                     .iter()
-                    .filter(|one| !matches!(one, Self::All | Self::Events));
+                    .filter(|one| !matches!(one, Self::All | Self::Events | Self::Operator));
                 let reports: Result<Vec<_>> = each.map(|one| one.run(bench)).collect();
                 return Ok(reports?.into_iter().flatten().collect());
             }

@@ -116,7 +116,16 @@ pub(super) fn hash_of(draft: &Draft, name: &str) -> Option<String> {
         let values = values.iter().map(|(key, value)| (key.as_str(), value.as_slice()));
         return Some(SecretFacts::of(values).hash);
     }
-    draft.inputs.secrets.get(name).map(|facts| facts.hash.clone())
+    if let Some(facts) = draft.inputs.secrets.get(name) {
+        return Some(facts.hash.clone());
+    }
+    // Pods that are made in the same pass would otherwise roll as soon as they are there.
+    let drawn = [
+        (draft.names.app_token(), &draft.inputs.drawn.app_token),
+        (draft.names.dapr_token(), &draft.inputs.drawn.dapr_token),
+    ];
+    let (_, token) = drawn.into_iter().find(|(drawn, _)| drawn == name)?;
+    Some(SecretFacts::of([(DAPR_TOKEN_KEY, token.as_bytes())]).hash)
 }
 
 fn data<const N: usize>(values: [(&str, &str); N]) -> Data {

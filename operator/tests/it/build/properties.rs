@@ -554,7 +554,7 @@ fn what_stays_a_stateful_set_stays_one_when_cloudnativepg_comes() {
     let mut inputs = inputs(sample("platform.yaml"), full());
     inputs.database = todo_operator::platform::DatabaseFacts {
         is_stateful_set: true,
-        is_cluster: false,
+        ..todo_operator::platform::DatabaseFacts::default()
     };
     let children = build(&inputs);
     assert!(get(&children, Kind::StatefulSet, "home-db").is_some());
@@ -694,4 +694,32 @@ fn every_field_of_kubernetes_own_kinds_is_one_that_there_is() {
         Kind::Ingress => same::<networking::v1::Ingress>(place, &child.body),
         kind => assert!(kind.optional().is_some(), "{place}: its type is not checked"),
     });
+}
+
+#[test]
+fn pods_that_are_made_with_their_secrets_do_not_roll_when_those_are_there() {
+    let settled = inputs(manifest("everything.yaml"), full());
+    let names = Names::of(&settled.platform);
+    let own = [names.app_token(), names.dapr_token()];
+    let mut first = settled.clone();
+    first.secrets.retain(|name, _| !own.contains(name));
+    let made = build(&first);
+    let mut next = first.clone();
+    for name in &own {
+        let data = get(&made, Kind::Secret, name)
+            .and_then(|secret| secret["data"].as_object())
+            .unwrap();
+        let values = data.iter().map(|(key, value)| {
+            let value = BASE64_STANDARD.decode(value.as_str().unwrap()).unwrap();
+            (key.clone(), value)
+        });
+        next.secrets.insert(name.clone(), facts(&values.collect()));
+    }
+    next.drawn.app_token = "another draw".to_owned();
+    next.drawn.dapr_token = "another draw".to_owned();
+    let deployments = |children: &Children| -> Vec<Child> {
+        let deployments = children.iter().filter(|child| child.key.kind == Kind::Deployment);
+        deployments.cloned().collect()
+    };
+    assert_eq!(deployments(&made), deployments(&build(&next)));
 }

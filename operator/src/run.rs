@@ -4,20 +4,18 @@
 //! Where only some namespaces are watched, each has reconcilers of its own, so that no request is made that a role for
 //! those namespaces would not allow.
 
-use std::fmt::Debug;
 use std::future::Future;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use futures::stream::{self, BoxStream};
+use futures::stream;
 use futures::{Stream, StreamExt as _};
 use kube::core::DeserializeGuard;
+use kube::runtime::Controller;
 use kube::runtime::controller::{Action, Config};
-use kube::runtime::reflector::{self, ObjectRef, Store};
-use kube::runtime::{Controller, WatchStreamExt as _, watcher};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Api, Client, Resource, ResourceExt as _};
-use serde::de::DeserializeOwned;
 use todo_crds::{RecurringSchedule, TodoPlatform};
 use tokio::sync::{Semaphore, mpsc, watch};
 use tokio::task::JoinHandle;
@@ -33,7 +31,9 @@ use crate::lease::Leadership;
 use crate::live::{Live, Scope};
 use crate::metrics::{self, Outcome, Reconciler};
 use crate::names::Names;
-use crate::platform::{self, Brokers, Done};
+use crate::pace::Pace;
+use crate::platform::{self, Brokers, Departures, Done};
+use crate::resources::{Resources, watched};
 use crate::schedule;
 use crate::schedule::follow::{Follower, platform_of};
 use crate::schedule::internal_api::{InternalApi, Route};
@@ -43,8 +43,6 @@ use crate::settings::Settings;
 
 /// How often it is read what the cluster offers.
 const DISCOVER_EVERY: Duration = Duration::from_secs(30);
-/// How many objects one answer of a first list holds at the most: what is read at once is in memory at once.
-const PAGE: u32 = 250;
 /// How many passes over schedules run at once for each over a platform: most of them only compare.
 const SCHEDULES_PER_PLATFORM: u16 = 4;
 /// Changes that come at once are one pass.
@@ -66,6 +64,8 @@ pub struct Operator {
     pub route: Route,
     /// How many passes over platforms run at once.
     pub concurrency: u16,
+    /// How soon it looks when nobody tells it to.
+    pub pace: Pace,
     /// The pod's name, which events tell.
     pub instance: String,
     /// The cache. It may be looked at from outside: for readiness.
@@ -91,8 +91,8 @@ impl Operator {
         ];
         let watching = tokio::spawn({
             let (live, client, offered) = (self.live.clone(), self.client.clone(), offered.clone());
-            let (scope, ending) = (self.scope.clone(), ending.clone());
-            async move { live.run(client, offered, scope, ending).await }
+            let (scope, every, ending) = (self.scope.clone(), self.pace.look_anew, ending.clone());
+            async move { live.run(client, offered, scope, every, ending).await }
         });
         let leadership = self.leadership.clone();
         let work = async {
@@ -173,8 +173,11 @@ impl Shared {
     /// The two reconcilers of one namespace, or of all.
     async fn reconcile_in(&self, namespace: Option<String>) {
         let operator = &self.operator;
-        let (platforms, platform_stream) = watched::<TodoPlatform>(&operator.client, namespace.as_deref());
-        let (schedules, schedule_stream) = watched::<RecurringSchedule>(&operator.client, namespace.as_deref());
+        let every = operator.pace.look_anew;
+        let (platforms, platform_stream) =
+            watched::<TodoPlatform>(scoped(&operator.client, namespace.as_deref()), every);
+        let (schedules, schedule_stream) =
+            watched::<RecurringSchedule>(scoped(&operator.client, namespace.as_deref()), every);
 
         // From the stream that fills the store, so that whoever is told finds there what it was told of.
         let (see, seen) = mpsc::unbounded_channel();
@@ -190,6 +193,8 @@ impl Shared {
             live: operator.live.clone(),
             events: self.recorder.clone(),
             brokers: Brokers::default(),
+            departures: Departures::default(),
+            pace: operator.pace,
             offered: self.offered.clone(),
         };
         let runner = Runner::new(
@@ -207,7 +212,7 @@ impl Shared {
                 let is_here = own.is_none() || platform.namespace == own;
                 async move { is_here }
             });
-        let platform_passes = Controller::for_stream(platform_stream, platforms.clone())
+        let platform_passes = Controller::for_stream(platform_stream, platforms.store())
             .with_config(Config::default().debounce(DEBOUNCE))
             .reconcile_on(triggers)
             .reconcile_all_on(changes(self.offered.clone()))
@@ -227,7 +232,7 @@ impl Shared {
         let at_once = operator.concurrency.saturating_mul(SCHEDULES_PER_PLATFORM);
         let runner = Runner::new(Reconciler::Schedule, self.recorder.clone(), at_once, context);
         let of_platform = schedules.clone();
-        let schedule_passes = Controller::for_stream(schedule_stream, schedules.clone())
+        let schedule_passes = Controller::for_stream(schedule_stream, schedules.store())
             .reconcile_on(received(told))
             .reconcile_on(received(seen).flat_map(move |platform| stream::iter(schedules_of(&of_platform, &platform))))
             .graceful_shutdown_on(self.stop.clone().cancelled_owned())
@@ -261,29 +266,6 @@ where
     }
 }
 
-type Watched<K> = (
-    Store<DeserializeGuard<K>>,
-    BoxStream<'static, Result<DeserializeGuard<K>, watcher::Error>>,
-);
-
-/// The objects of a kind, kept without what nobody reads, and a stream of those that change. One that cannot be read is
-/// among them, as such.
-fn watched<K>(client: &Client, namespace: Option<&str>) -> Watched<K>
-where
-    K: Resource<Scope = kube::core::NamespaceResourceScope, DynamicType = ()>,
-    K: Clone + Debug + DeserializeOwned + Send + Sync + 'static,
-{
-    let (store, writer) = reflector::store();
-    let api: Api<DeserializeGuard<K>> = scoped(client, namespace);
-    let stream = watcher(api, watcher::Config::default().page_size(PAGE))
-        .default_backoff()
-        .modify(|object| object.managed_fields_mut().clear())
-        .reflect(writer)
-        .touched_objects()
-        .boxed();
-    (store, stream)
-}
-
 /// A trigger for each time that something else is offered.
 fn changes(offered: watch::Receiver<Capabilities>) -> impl Stream<Item = ()> + Send + 'static {
     stream::unfold(offered, |mut offered| async move {
@@ -309,10 +291,10 @@ fn platform_ref(platform: &ObjectRef<TodoPlatform>) -> ObjectRef<DeserializeGuar
 
 /// The schedules that name a platform.
 fn schedules_of(
-    schedules: &Store<DeserializeGuard<RecurringSchedule>>,
+    schedules: &Resources<RecurringSchedule>,
     platform: &Names,
 ) -> Vec<ObjectRef<DeserializeGuard<RecurringSchedule>>> {
-    let schedules = schedules.state().into_iter();
+    let schedules = schedules.all().into_iter();
     schedules
         .filter(|schedule| {
             let readable = schedule.0.as_ref();

@@ -11,6 +11,7 @@ use todo_operator::connection::{self, PATIENCE};
 use todo_operator::health::{self, Standing};
 use todo_operator::lease::{self, Election, Ended, Leadership};
 use todo_operator::live::{Live, Scope};
+use todo_operator::pace::Pace;
 use todo_operator::run::Operator;
 use todo_operator::schedule::internal_api::Route;
 use todo_operator::settings::Settings;
@@ -189,6 +190,7 @@ pub(crate) async fn run(command: OperatorCommand) -> Result<()> {
         scope: scope(&command),
         route: route(&command)?,
         concurrency: command.concurrency,
+        pace: Pace::default(),
         instance,
         live,
         settings: command.platform.settings(namespace),

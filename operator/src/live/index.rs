@@ -136,7 +136,10 @@ impl Index {
 
     /// An answer to a write tells of an object. It is no news to whoever wrote.
     pub(super) fn answered(&mut self, ticket: Ticket, object: Observed) {
-        let Some(progress) = self.source_of(&object.key).and_then(|source| self.sources.get(&source)) else {
+        let Some(progress) = self
+            .source_of(&object.key)
+            .and_then(|source| self.sources.get_mut(&source))
+        else {
             return;
         };
         let is_old = number(&object.version).is_some_and(|version| version <= progress.latest);
@@ -145,6 +148,10 @@ impl Index {
             None => progress.lists == ticket.0 && !is_old,
         };
         if counts {
+            // The list under way may be from before it.
+            if let Some(listing) = &mut progress.listing {
+                listing.insert(object.key.clone());
+            }
             self.keep(object);
         }
     }
@@ -299,6 +306,16 @@ mod tests {
         assert!(index.applied(&source, object("b", "2", 6)).is_empty());
         assert_eq!(index.list_ends(&source), [names("todo")]);
         assert_eq!(versions(&index), [("b".into(), "6".into())]);
+    }
+
+    #[test]
+    fn what_was_made_during_a_list_outlives_its_end() {
+        let (mut index, source) = watched();
+        index.list_begins(&source);
+        let made = object("a", "1", 5);
+        index.answered(index.ticket(&made.key), made);
+        assert!(index.list_ends(&source).is_empty());
+        assert_eq!(versions(&index), [("a".into(), "5".into())]);
     }
 
     #[test]

@@ -97,16 +97,17 @@ struct Shared {
 }
 
 impl Live {
-    /// Watches until `stop`. What is watched follows `capabilities`. It ends before that only by a mistake of the
-    /// operator, and nothing that is known can be trusted then.
+    /// Watches until `stop`, and lists everything anew each `every` or so. What is watched follows `capabilities`. It ends
+    /// before that only by a mistake of the operator, and nothing that is known can be trusted then.
     pub async fn run(
         &self,
         client: Client,
         capabilities: channel::Receiver<Capabilities>,
         scope: Scope,
+        every: Duration,
         stop: CancellationToken,
     ) {
-        watch::run(self, client, capabilities, scope, stop).await;
+        watch::run(self, client, capabilities, scope, every, stop).await;
     }
 
     /// Every child of a platform, those on their way out too.

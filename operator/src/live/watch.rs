@@ -2,6 +2,7 @@
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::pin;
+use std::time::Duration;
 
 use futures::{Stream, StreamExt as _};
 use k8s_openapi::api::core::v1::Secret;
@@ -18,8 +19,9 @@ use super::observed::Observed;
 use super::{Live, Scope, lock};
 use crate::capabilities::Capabilities;
 use crate::child::{ChildKey, Kind};
-use crate::error::{Call, Class};
+use crate::error::Class;
 use crate::names::MANAGER;
+use crate::relist::{broken, relisted};
 
 /// How many objects one answer of a list holds: what is in memory at once beside what is kept.
 const PAGE: u32 = 100;
@@ -30,6 +32,7 @@ pub(super) async fn run(
     client: Client,
     mut capabilities: channel::Receiver<Capabilities>,
     scope: Scope,
+    every: Duration,
     stop: CancellationToken,
 ) {
     let mut tasks = JoinSet::new();
@@ -64,7 +67,7 @@ pub(super) async fn run(
                         None => Api::all_with(client.clone(), &resource),
                     };
                     let (live, source, ended) = (live.clone(), source.clone(), watch.clone());
-                    let watching = async move { follow(&live, api, &source, &ended).await };
+                    let watching = async move { follow(&live, api, &source, every, &ended).await };
                     tasks.spawn(watch.run_until_cancelled_owned(watching));
                 }
             }
@@ -109,10 +112,10 @@ fn described(source: &Source) -> String {
 }
 
 /// Keeps the children of one kind.
-async fn follow(live: &Live, api: Api<DynamicObject>, source: &Source, ended: &CancellationToken) {
+async fn follow(live: &Live, api: Api<DynamicObject>, source: &Source, every: Duration, ended: &CancellationToken) {
     let selector = format!("app.kubernetes.io/managed-by={MANAGER}");
-    let events = watcher::watcher(api, Config::default().labels(&selector).page_size(PAGE)).default_backoff();
-    let mut events = pin!(events);
+    let config = Config::default().labels(&selector).page_size(PAGE);
+    let mut events = pin!(relisted(api, config, every).default_backoff());
     while let Some(event) = events.next().await {
         let event = match event {
             Ok(event) => event,
@@ -160,7 +163,8 @@ fn kept(kind: Kind, object: DynamicObject) -> Result<Observed, ChildKey> {
     Observed::keep(kind, object).ok_or(key)
 }
 
-/// Tells those who want to know of a Secret that something happened to it.
+/// Tells those who want to know of a Secret that something happened to it. What it misses is found by the next look at
+/// each platform: nothing is kept of a Secret, so a list would show nothing.
 async fn follow_secrets(live: &Live, client: Client, namespace: Option<String>) {
     let api: Api<PartialObjectMeta<Secret>> = match &namespace {
         Some(namespace) => Api::namespaced(client, namespace),
@@ -205,13 +209,8 @@ async fn follow_metadata(
 
 /// A watch broke off. That is nothing unusual: the server ends each now and then. It is shown when it may not watch.
 fn complain(live: &Live, watch: String, resource: String, error: watcher::Error) {
-    let error = match error {
-        watcher::Error::InitialListFailed(error) => Call::new("list", resource, "", "").failed(error),
-        watcher::Error::WatchStartFailed(error) | watcher::Error::WatchFailed(error) => {
-            Call::new("watch", resource, "", "").failed(error)
-        }
-        watcher::Error::WatchError(status) => Call::new("watch", resource, "", "").failed(kube::Error::Api(status)),
-        watcher::Error::NoResourceVersion => return,
+    let Some(error) = broken(resource, error) else {
+        return;
     };
     if matches!(error.class(), Class::Conflict | Class::Unavailable) || error.is_not_found() {
         tracing::debug!(%error, "a watch broke off");

@@ -24,6 +24,9 @@ const SETTLED_FOR: Duration = Duration::from_mins(10);
 /// How soon it is looked again otherwise.
 const LOOK_AGAIN: Duration = Duration::from_secs(30);
 
+/// Where the manifest says how brokers are reached.
+const FIELD: &str = "spec.kafka.external";
+
 /// What was found of each platform's topics. Clones share it.
 #[derive(Clone, Default)]
 pub struct Brokers(Arc<Mutex<HashMap<Names, Look>>>);
@@ -35,6 +38,9 @@ struct Look {
     asked: String,
     until: Instant,
     found: Found,
+    /// What it was reached with the last time that it was: with its namespace a platform loses the Secrets, and what is
+    /// to go at the brokers is still there.
+    reached_with: Option<Settings>,
 }
 
 /// What there is to tell of a platform's topics.
@@ -76,7 +82,8 @@ impl Brokers {
         {
             return Ok(look.found.clone());
         }
-        let found = look(client, external, &asked, names).await?;
+        let (found, settings) = look(client, external, &asked, names).await?;
+        let former = self.looks().get(names).and_then(|look| look.reached_with.clone());
         let stands = found
             .look_again
             .unwrap_or(LOOK_AGAIN)
@@ -85,6 +92,7 @@ impl Brokers {
             asked: key,
             until: Instant::now() + stands,
             found: found.clone(),
+            reached_with: settings.or(former),
         };
         self.looks().insert(names.clone(), look);
         Ok(found)
@@ -103,7 +111,10 @@ impl Brokers {
     ) -> Result<std::result::Result<(), String>> {
         let settings = match settings(client, external, names).await? {
             Ok(settings) => settings,
-            Err(error) => return Ok(Err(error.to_string())),
+            Err(error) => match self.reached_with(names, external) {
+                Some(settings) => settings,
+                None => return Ok(Err(error.to_string())),
+            },
         };
         let deleted = async {
             let mut admin = Admin::connect(&settings).await?;
@@ -119,6 +130,12 @@ impl Brokers {
         })
     }
 
+    /// What these brokers were last reached with.
+    fn reached_with(&self, names: &Names, external: &ExternalKafka) -> Option<Settings> {
+        let settings = self.looks().get(names)?.reached_with.clone();
+        settings.filter(|settings| settings.brokers == external.brokers)
+    }
+
     /// The platform is gone, or asks for no such Kafka any more.
     pub(super) fn forget(&self, names: &Names) {
         self.looks().remove(names);
@@ -129,14 +146,20 @@ impl Brokers {
     }
 }
 
-async fn look(client: &Client, external: &ExternalKafka, asked: &[TopicSpec], names: &Names) -> Result<Found> {
-    let states = match settings(client, external, names).await? {
-        Ok(settings) => look_after(&settings, asked, external.manage_topics).await,
-        Err(error) => Err(error),
+/// What there is, and with which settings the brokers were reached, if they were.
+async fn look(
+    client: &Client,
+    external: &ExternalKafka,
+    asked: &[TopicSpec],
+    names: &Names,
+) -> Result<(Found, Option<Settings>)> {
+    let settings = match settings(client, external, names).await? {
+        Ok(settings) => settings,
+        Err(error) => return Ok((unreachable(external, asked, &error), None)),
     };
-    Ok(match states {
-        Ok(states) => told(&states),
-        Err(error) => unreachable(asked, &error),
+    Ok(match look_after(&settings, asked, external.manage_topics).await {
+        Ok(states) => (told(&states), Some(settings)),
+        Err(error) => (unreachable(external, asked, &error), None),
     })
 }
 
@@ -206,12 +229,20 @@ fn problem(state: &TopicState) -> Option<Problem> {
     })
 }
 
-fn unreachable(asked: &[TopicSpec], error: &KafkaError) -> Found {
+fn unreachable(external: &ExternalKafka, asked: &[TopicSpec], error: &KafkaError) -> Found {
     let reason = match error.class() {
         Class::Denied => "LoginRefused",
         Class::Invalid => "Unusable",
         _ => "BrokersUnreachable",
     };
+    let mut message = error.to_string();
+    if !message.starts_with(FIELD) {
+        message = format!("{FIELD}: {message}");
+    }
+    if let (KafkaError::Login { .. }, Some(sasl)) = (error, &external.sasl) {
+        let secret = &sasl.secret_ref.name;
+        message = format!("{message}: put a username and password into the Secret {secret} that the brokers take");
+    }
     Found {
         topics: asked
             .iter()
@@ -224,7 +255,7 @@ fn unreachable(asked: &[TopicSpec], error: &KafkaError) -> Found {
         problems: vec![Problem {
             about: ConditionType::TopicsReady,
             reason,
-            message: format!("spec.kafka.external: {error}"),
+            message,
             severity: Severity::Impaired,
         }],
         look_again: Some(LOOK_AGAIN),

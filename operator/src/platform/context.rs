@@ -6,11 +6,13 @@ use kube::Client;
 use tokio::sync::watch;
 
 use super::brokers::Brokers;
+use super::deletion::Departures;
 use super::seen::Seen;
 use crate::capabilities::Capabilities;
 use crate::events::Recorder;
 use crate::live::Live;
 use crate::names::Names;
+use crate::pace::Pace;
 use crate::settings::Settings;
 
 /// What every pass has at hand. Clones share it.
@@ -26,6 +28,10 @@ pub struct Context {
     pub events: Recorder,
     /// What was found in Kafka clusters that run elsewhere.
     pub brokers: Brokers,
+    /// The platforms that are on their way out.
+    pub departures: Departures,
+    /// How soon it is looked when nobody tells.
+    pub pace: Pace,
     /// What the cluster offers, kept up to date.
     pub offered: watch::Receiver<Capabilities>,
 }

@@ -4,10 +4,10 @@
 //! elsewhere needs the operator's hand, and the finalizer that waits for it: Strimzi's topics and users in Kafka's
 //! namespace.
 
-use std::sync::Arc;
-use std::time::Duration;
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::{Duration, Instant};
 
-use jiff::{SignedDuration, Timestamp};
 use kube::ResourceExt as _;
 use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::controller::Action;
@@ -18,15 +18,30 @@ use todo_crds::platform::{DeletionPolicy, ExternalKafka};
 use super::context::Context;
 use crate::announce;
 use crate::child::{Children, Kind};
-use crate::error::{Call, Result};
+use crate::error::{Call, Class, Result};
 use crate::live::Observed;
 use crate::names::{FINALIZER, MANAGER, Names};
 use crate::prune::{Data, Pruning, prune};
 
-/// How long what is elsewhere may take to go. Strimzi may be gone itself, and the platform must not hang on it.
-const PATIENCE: SignedDuration = SignedDuration::from_mins(5);
-/// How soon it is looked at again while something is on its way out.
-const LOOK_AGAIN: Duration = Duration::from_secs(15);
+/// Since when platforms are on their way out, as far as this process has seen it: one that comes late, because none ran,
+/// has the whole time still. Clones share it.
+#[derive(Clone, Default)]
+pub struct Departures(Arc<Mutex<HashMap<Names, Instant>>>);
+
+impl Departures {
+    /// For how long this platform has been.
+    fn waited(&self, names: &Names) -> Duration {
+        self.all().entry(names.clone()).or_insert_with(Instant::now).elapsed()
+    }
+
+    fn forget(&self, names: &Names) {
+        self.all().remove(names);
+    }
+
+    fn all(&self) -> MutexGuard<'_, HashMap<Names, Instant>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
 
 /// Whether anything of this platform is, or is about to be, outside of its namespace.
 pub(super) fn needs_finalizer(platform: &TodoPlatform, names: &Names, children: &[Arc<Observed>]) -> bool {
@@ -60,9 +75,19 @@ pub(super) async fn clean_up(context: &Context, platform: &Arc<TodoPlatform>, na
         is_complete: true,
         data: if deletes { Data::Delete } else { Data::Keep },
     };
+    let waited = context.departures.waited(names);
+    let is_late = waited > context.pace.let_go;
     let capabilities = context.capabilities();
-    for key in prune(&context.client, &capabilities, &context.live, pruning).await? {
-        tracing::info!(child = %key, "deleted with its platform");
+    let mut left = vec![];
+    match prune(&context.client, &capabilities, &context.live, pruning).await {
+        Ok(keys) => {
+            for key in keys {
+                tracing::info!(child = %key, "deleted with its platform");
+            }
+        }
+        // One that a role or a policy does not allow never will be.
+        Err(error) if is_late && error.class() != Class::Unavailable => left.push(error.to_string()),
+        Err(error) => return Err(error),
     }
     let elsewhere: Vec<Arc<Observed>> = context
         .live
@@ -73,30 +98,32 @@ pub(super) async fn clean_up(context: &Context, platform: &Arc<TodoPlatform>, na
     let (kept, going): (Vec<_>, Vec<_>) = elsewhere
         .into_iter()
         .partition(|child| !deletes && child.key.kind == Kind::KafkaTopic);
-    let left_at_brokers = match topics_to_delete(platform) {
-        Some(external) => {
-            // Those that a pass has made or found; there are no others.
-            let status = platform.status.iter().flat_map(|status| &status.topics);
-            let topics: Vec<&str> = status.map(|topic| topic.name.as_str()).collect();
-            let left = context
-                .brokers
-                .delete(&context.client, external, &topics, names)
-                .await?;
-            left.err()
-        }
-        None => None,
-    };
-    let asked_at = platform.metadata.deletion_timestamp.as_ref().map(|time| time.0);
-    let is_late = asked_at.is_some_and(|at| Timestamp::now().duration_since(at) > PATIENCE);
-    if (!going.is_empty() || left_at_brokers.is_some()) && !is_late {
-        return Ok(Action::requeue(LOOK_AGAIN));
-    }
-    if let Some(left) = left_at_brokers {
-        let note = format!("topics were not deleted within 5 minutes, delete them yourself: {left}");
-        announce::warning(&context.events, platform.as_ref(), "LeftBehind", note);
+    if let Some(external) = topics_to_delete(platform) {
+        // Those that a pass has made or found; there are no others.
+        let status = platform.status.iter().flat_map(|status| &status.topics);
+        let topics: Vec<&str> = status.map(|topic| topic.name.as_str()).collect();
+        let asked = context
+            .brokers
+            .delete(&context.client, external, &topics, names)
+            .await?;
+        left.extend(
+            asked
+                .err()
+                .map(|error| format!("topics {}: {error}", topics.join(", "))),
+        );
     }
     if !going.is_empty() {
-        let note = format!("not gone after 5 minutes, delete them yourself: {}", listed(&going));
+        left.push(listed(&going));
+    }
+    if !left.is_empty() && !is_late {
+        return Ok(Action::requeue(context.pace.look_again));
+    }
+    if !left.is_empty() {
+        let note = format!(
+            "not gone within {} s, delete it yourself: {}",
+            waited.as_secs(),
+            left.join("; ")
+        );
         announce::warning(&context.events, platform.as_ref(), "LeftBehind", note);
     }
     if !kept.is_empty() {
@@ -115,6 +142,7 @@ pub(super) async fn clean_up(context: &Context, platform: &Arc<TodoPlatform>, na
     }
     context.live.forget(names);
     context.brokers.forget(names);
+    context.departures.forget(names);
     Ok(Action::await_change())
 }
 

@@ -2,7 +2,6 @@
 
 use std::collections::BTreeSet;
 use std::sync::Arc;
-use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams};
@@ -28,10 +27,8 @@ use crate::child::{ChildKey, Children, Kind, Stage};
 use crate::error::{Call, Class, Error, Result};
 use crate::metrics;
 use crate::names::{Component, FINALIZER, MANAGER, Names};
+use crate::pace::jittered;
 use crate::prune::{Data, Pruning, prune};
-
-/// Watches tell of everything; this is for what they might have missed.
-const LOOK_AGAIN: Duration = Duration::from_hours(1);
 
 /// Brings a platform one pass nearer to its manifest, and says in its status where it is.
 ///
@@ -66,7 +63,7 @@ pub async fn reconcile(context: &Context, platform: Arc<TodoPlatform>) -> Result
     match work.worst {
         Some(error) => Err(error),
         None => Ok(Done {
-            action: Action::requeue(jittered(brokers.look_again.unwrap_or(LOOK_AGAIN))),
+            action: Action::requeue(jittered(brokers.look_again.unwrap_or(context.pace.look_anew))),
             changed: work.changed || is_news,
         }),
     }
@@ -329,8 +326,4 @@ async fn with_finalizer(context: &Context, platform: Arc<TodoPlatform>, names: &
     deletion::set_finalizers(context, &platform, names, &finalizers)
         .await
         .map(Arc::new)
-}
-
-fn jittered(wait: Duration) -> Duration {
-    wait.mul_f64(rand::random_range(0.8..1.2))
 }

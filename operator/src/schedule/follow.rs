@@ -10,7 +10,7 @@ use std::time::Duration;
 
 use kube::api::Api;
 use kube::core::DeserializeGuard;
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Client, ResourceExt as _};
 use todo_crds::RecurringSchedule;
 use tokio::sync::mpsc;
@@ -23,6 +23,7 @@ use super::keys::keys;
 use super::states::States;
 use crate::live::Live;
 use crate::names::Names;
+use crate::resources::Resources;
 
 /// How often a platform is asked what has changed.
 const EVERY: Duration = Duration::from_secs(5);
@@ -40,7 +41,7 @@ pub struct Follower {
     api: InternalApi,
     /// The internal keys are among the children of platforms.
     live: Live,
-    schedules: Store<DeserializeGuard<RecurringSchedule>>,
+    schedules: Resources<RecurringSchedule>,
     states: States,
     /// Where schedules go that have changed.
     changed: mpsc::UnboundedSender<ObjectRef<DeserializeGuard<RecurringSchedule>>>,
@@ -64,7 +65,7 @@ impl Follower {
         client: Client,
         api: InternalApi,
         live: Live,
-        schedules: Store<DeserializeGuard<RecurringSchedule>>,
+        schedules: Resources<RecurringSchedule>,
         states: States,
         changed: mpsc::UnboundedSender<ObjectRef<DeserializeGuard<RecurringSchedule>>>,
     ) -> Self {
@@ -83,7 +84,7 @@ impl Follower {
     pub async fn run(self, stop: CancellationToken) {
         // What is not in the store yet must not be taken for gone.
         if stop
-            .run_until_cancelled(self.schedules.wait_until_ready())
+            .run_until_cancelled(self.schedules.filled())
             .await
             .is_none()
         {
@@ -121,7 +122,7 @@ impl Follower {
 
     /// Those that some schedule names.
     fn platforms(&self) -> HashSet<Names> {
-        let schedules = self.schedules.state();
+        let schedules = self.schedules.all();
         let readable = schedules.iter().filter_map(|schedule| schedule.0.as_ref().ok());
         readable.map(platform_of).collect()
     }
@@ -206,7 +207,7 @@ impl Follower {
     }
 
     fn tell_all(&self, platform: &Names) {
-        for schedule in self.schedules.state() {
+        for schedule in self.schedules.all() {
             if schedule
                 .0
                 .as_ref()

@@ -4,8 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams};
-use kube::core::DeserializeGuard;
-use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::reflector::ObjectRef;
 use kube::{Client, Resource as _, ResourceExt as _};
 use serde_json::json;
 use todo_crds::schedule::RecurringScheduleStatus;
@@ -21,6 +20,7 @@ use crate::error::{Call, Error, Result};
 use crate::events::Recorder;
 use crate::live::Live;
 use crate::names::{FINALIZER, MANAGER, Names};
+use crate::resources::Resources;
 
 /// What every pass has at hand. Clones share it.
 #[derive(Clone)]
@@ -32,7 +32,7 @@ pub struct Context {
     /// The children of platforms, the internal keys among them.
     pub live: Live,
     /// The platforms.
-    pub platforms: Store<DeserializeGuard<TodoPlatform>>,
+    pub platforms: Resources<TodoPlatform>,
     /// What platforms say.
     pub states: States,
     /// Who tells of transitions.
@@ -46,7 +46,7 @@ pub struct Context {
 pub async fn reconcile(context: &Context, schedule: Arc<RecurringSchedule>) -> Result<Pass> {
     let platform = platform_of(&schedule);
     // A platform that is not in the store yet must not be taken for one that is not there.
-    if context.platforms.wait_until_ready().await.is_err() {
+    if context.platforms.filled().await.is_err() {
         return Ok(Pass::Done { changed: false });
     }
     let lives = context.platform_lives(&platform);

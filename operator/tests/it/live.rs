@@ -11,6 +11,7 @@ use serde_json::{from_value, json};
 use todo_operator::child::Kind;
 use todo_operator::discovery::Discovery;
 use todo_operator::live::{Live, Scope};
+use todo_operator::pace::Pace;
 use todo_test_cluster::{Cluster, CrdGroup, Options, Program};
 use tokio_util::sync::CancellationToken;
 
@@ -97,7 +98,8 @@ async fn a_kind_that_comes_later_is_used_and_one_that_goes_is_let_go() -> Result
     let watching = (live.clone(), client.clone(), capabilities.clone(), stop);
     tokio::spawn(async move {
         let (live, client, capabilities, stop) = watching;
-        live.run(client, capabilities, Scope::default(), stop).await;
+        live.run(client, capabilities, Scope::default(), Pace::default().look_anew, stop)
+            .await;
     });
     tokio::time::timeout(PATIENCE, live.ready()).await?;
     let mut scene = Scene::on(&cluster, "later").await?;
@@ -176,7 +178,12 @@ async fn a_watch_that_is_not_allowed_is_named_and_holds_up_no_other() -> Result<
     let stop = CancellationToken::new();
     let _stop = stop.clone().drop_guard();
     let watching = (live.clone(), discovery.subscribe());
-    tokio::spawn(async move { watching.0.run(client, watching.1, scope, stop).await });
+    tokio::spawn(async move {
+        watching
+            .0
+            .run(client, watching.1, scope, Pace::default().look_anew, stop)
+            .await
+    });
     tokio::time::timeout(PATIENCE, live.ready()).await?;
     let problems = live.problems();
     let said = &problems[&format!("deployments.apps in {}", namespace.name())];

@@ -17,6 +17,7 @@ use serde_json::{Value, json};
 use todo_crds::TodoPlatform;
 use todo_operator::lease::{self, Election};
 use todo_operator::live::{Live, Scope};
+use todo_operator::pace::Pace;
 use todo_operator::run::Operator;
 use todo_operator::schedule::internal_api::Route;
 use todo_operator::settings::Settings;
@@ -173,6 +174,7 @@ async fn the_charts_rights_are_enough_and_none_is_idle() -> Result<()> {
             cluster_domain: "cluster.local".to_owned(),
         },
         concurrency: 2,
+        pace: Pace::default(),
         instance: "operator-0".to_owned(),
         live: Live::default(),
     };

@@ -17,6 +17,7 @@ use todo_operator::discovery::Discovery;
 use todo_operator::error::{self, Error};
 use todo_operator::live::{Live, Scope};
 use todo_operator::names::Names;
+use todo_operator::pace::Pace;
 use todo_test_cluster::{Cluster, Namespace, Options};
 use tokio::task::JoinHandle;
 use tokio_util::sync::{CancellationToken, DropGuard};
@@ -159,7 +160,10 @@ async fn watching(client: &Client, discovery: &Discovery, scope: Scope) -> Resul
     let running = {
         let (live, client, stop) = (live.clone(), client.clone(), stop.clone());
         let capabilities = discovery.subscribe();
-        async move { live.run(client, capabilities, scope, stop).await }
+        async move {
+            live.run(client, capabilities, scope, Pace::default().look_anew, stop)
+                .await
+        }
     };
     let running = Running {
         task: tokio::spawn(running),

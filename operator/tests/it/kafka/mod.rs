@@ -1,6 +1,6 @@
 //! Topics in a Kafka that runs elsewhere, on a real broker.
 
-mod broker;
+pub(crate) mod broker;
 mod hostile;
 mod logins;
 mod topics;

@@ -21,13 +21,13 @@ fn spec() -> Value {
 
 /// What a run left, without what differs from run to run, and how much it made and deleted.
 #[derive(Debug, PartialEq)]
-struct End {
+pub(super) struct End {
     objects: BTreeMap<String, Value>,
     created: Vec<String>,
     deleted: Vec<String>,
 }
 
-async fn end(world: &World, writes: &[Write]) -> Result<End> {
+pub(super) async fn end(world: &World, writes: &[Write]) -> Result<End> {
     let mut objects = BTreeMap::new();
     for (name, mut object) in world.objects().await? {
         world.mask(&mut object);

@@ -6,5 +6,7 @@ mod plans;
 mod repair;
 mod rest;
 mod rungs;
+mod storm;
+mod storms;
 mod tap;
 mod world;

@@ -1,12 +1,19 @@
-//! Between an operator and its API server: what is written is noted, and one write can be the operator's last.
+//! Between an operator and its API server: what is written is noted, one write can be the operator's last, and requests
+//! and watches can fail as they do in a [`Storm`].
 
+use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 
+use bytes::Bytes;
 use futures::future::BoxFuture;
 use http::{Method, Request, Response};
+use http_body_util::BodyExt;
+use http_body_util::combinators::UnsyncBoxBody;
 use kube::client::Body;
 use tokio::sync::Notify;
 use tower::{BoxError, Layer, Service};
+
+use super::storm::{Fault, Storm, Way, answer, broken, thinned};
 
 /// Where an operator is stopped.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,6 +52,9 @@ struct State {
     crash: Option<Crash>,
     is_dead: bool,
     writes: Vec<Write>,
+    storm: Option<Storm>,
+    /// What the storm did, by what it is called.
+    hits: BTreeMap<&'static str, usize>,
 }
 
 /// A write that reached the API server.
@@ -103,6 +113,30 @@ impl Tap {
         state.writes.iter().filter(|write| !write.is_event()).count()
     }
 
+    /// From now on it storms so.
+    pub(crate) fn storm(&self, storm: Storm) {
+        self.0.state.lock().unwrap().storm = Some(storm);
+    }
+
+    /// The storm is over.
+    pub(crate) fn calm(&self) {
+        self.0.state.lock().unwrap().storm = None;
+    }
+
+    /// What storms did so far, and how often.
+    pub(crate) fn hits(&self) -> BTreeMap<&'static str, usize> {
+        self.0.state.lock().unwrap().hits.clone()
+    }
+
+    /// The storm, as long as there is one.
+    pub(super) fn weather(&self) -> Option<Storm> {
+        self.0.state.lock().unwrap().storm
+    }
+
+    pub(super) fn hit(&self, name: &'static str) {
+        *self.0.state.lock().unwrap().hits.entry(name).or_default() += 1;
+    }
+
     /// Numbers a write, and says what becomes of a request.
     fn begin(&self, method: &Method, path: &str) -> Fate {
         let mut state = self.0.state.lock().unwrap();
@@ -151,11 +185,12 @@ impl<S, B> Service<Request<Body>> for Tapped<S>
 where
     S: Service<Request<Body>, Response = Response<B>, Error = BoxError>,
     S::Future: Send + 'static,
-    B: Send + 'static,
+    B: BodyExt<Data = Bytes> + Send + 'static,
+    B::Error: Into<BoxError>,
 {
-    type Response = Response<B>;
+    type Response = Response<UnsyncBoxBody<Bytes, BoxError>>;
     type Error = BoxError;
-    type Future = BoxFuture<'static, Result<Response<B>, BoxError>>;
+    type Future = BoxFuture<'static, Result<Self::Response, BoxError>>;
 
     fn poll_ready(&mut self, context: &mut std::task::Context<'_>) -> std::task::Poll<Result<(), BoxError>> {
         self.inner.poll_ready(context)
@@ -173,15 +208,43 @@ where
                 std::future::pending().await
             });
         }
+        let way = Way::of(&request);
+        let fault = tap.weather().and_then(|storm| storm.fault(way));
+        if let Some(fault) = fault {
+            tap.hit(fault.name());
+            match fault {
+                Fault::Answer { code, retry_after } => {
+                    return Box::pin(async move { Ok(answer(code, retry_after)) });
+                }
+                Fault::Unsent => return Box::pin(std::future::pending()),
+                Fault::CutBefore => return Box::pin(async { Err(broken()) }),
+                Fault::Unanswered | Fault::CutAfter => {}
+            }
+        }
         let sent = self.inner.call(request);
-        Box::pin(async move {
+        let noting = tap.clone();
+        let passed = async move {
             let answer = sent.await?;
-            tap.note(method, path, answer.status().as_u16());
+            noting.note(method, path, answer.status().as_u16());
+            Ok::<_, BoxError>(answer.map(|body| body.map_err(Into::into).boxed_unsync()))
+        };
+        Box::pin(async move {
+            // What was sent arrives, also when nobody waits for the answer any more.
+            let answer = if way == Way::Write && tap.weather().is_some() {
+                tokio::spawn(passed).await??
+            } else {
+                passed.await?
+            };
             if fate == Fate::Unanswered {
                 tap.0.crashed.notify_one();
                 std::future::pending::<()>().await;
             }
-            Ok(answer)
+            match fault {
+                Some(Fault::Unanswered) => std::future::pending().await,
+                Some(Fault::CutAfter) => Err(broken()),
+                _ if way == Way::Watch => Ok(answer.map(|body| thinned(body, tap))),
+                _ => Ok(answer),
+            }
         })
     }
 }

@@ -13,8 +13,10 @@ use serde_json::{Value, json};
 use todo_crds::TodoPlatform;
 use todo_crds::platform::TodoPlatformStatus;
 use todo_operator::child::Kind;
+use todo_operator::connection::Patience;
 use todo_operator::lease::Leadership;
 use todo_operator::live::{Live, Scope};
+use todo_operator::pace::Pace;
 use todo_operator::run::Operator;
 use todo_operator::schedule::internal_api::Route;
 use todo_operator::settings::Settings;
@@ -49,6 +51,10 @@ pub(crate) struct World {
     pub(crate) kubelet: FakeKubelet,
     /// What the operator sends passes here.
     pub(crate) tap: Tap,
+    /// How soon its operators look when nobody tells them to.
+    pace: Pace,
+    /// How long its operators wait for an answer.
+    patience: Duration,
     operator: Option<Running>,
 }
 
@@ -62,6 +68,11 @@ struct Running {
 impl World {
     /// With an operator at work.
     pub(crate) async fn new(cluster: &'static Cluster, hint: &str) -> Result<Self> {
+        Self::at_pace(cluster, hint, Pace::default(), todo_operator::connection::PATIENCE).await
+    }
+
+    /// With an operator that waits no longer than this.
+    pub(crate) async fn at_pace(cluster: &'static Cluster, hint: &str, pace: Pace, patience: Duration) -> Result<Self> {
         let namespace = cluster.namespace(hint).await?;
         let client = cluster.client().await?;
         let kubelet = FakeKubelet::start(client.clone(), namespace.name());
@@ -71,6 +82,8 @@ impl World {
             client,
             kubelet,
             tap: Tap::default(),
+            pace,
+            patience,
             operator: None,
         };
         world.start_operator().await?;
@@ -84,6 +97,7 @@ impl World {
         let client = ClientBuilder::try_from(config)?
             .with_layer(&leadership.fence())
             .with_layer(&self.tap)
+            .with_layer(&Patience(self.patience))
             .build();
         let operator = Operator {
             client,
@@ -97,6 +111,7 @@ impl World {
                 cluster_domain: "cluster.local".to_owned(),
             },
             concurrency: 4,
+            pace: self.pace,
             instance: "operator-0".to_owned(),
             live: Live::default(),
         };

@@ -30,6 +30,7 @@ pub use declared::DeclaredSchedule;
 pub use generate::crd_yaml;
 pub use manifest::{Manifest, ManifestError};
 pub use platform::{LogFormat, TodoPlatform, TodoPlatformSpec};
+pub use quantity::are_equal;
 pub use schedule::{CatchUpPolicy, MonthEnd, Overlap, Priority, RecurringSchedule, RecurringScheduleSpec};
 pub use settings::{ApiSettings, AuthSettings, Role, Settings};
 pub use validate::Problem;

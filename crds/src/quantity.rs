@@ -2,6 +2,11 @@
 //!
 //! Source of the form: the documentation of `resource.Quantity` in the Kubernetes API.
 
+/// Whether two quantities are the same amount (`1Gi` and `1024Mi`). What is no quantity equals only itself.
+pub fn are_equal(one: &str, other: &str) -> bool {
+    one == other || thousandths(one).is_some_and(|amount| Some(amount) == thousandths(other))
+}
+
 /// The value of a quantity in thousandths, rounded up as Kubernetes does. `None` when the text is not a quantity, is
 /// negative, or is larger than 2^63 - 1.
 pub(crate) fn thousandths(text: &str) -> Option<u128> {
@@ -68,6 +73,14 @@ mod tests {
         ] {
             assert_eq!(thousandths(text), Some(value), "{text}");
         }
+    }
+
+    #[test]
+    fn the_same_amount_may_be_spelt_otherwise() {
+        assert!(are_equal("1Gi", "1024Mi"));
+        assert!(!are_equal("1Gi", "1G"));
+        assert!(are_equal("no quantity", "no quantity"));
+        assert!(!are_equal("no quantity", "none either"));
     }
 
     #[test]

@@ -115,7 +115,7 @@ fn strip(object: &mut Value) {
     }
 }
 
-/// Replaces every value of a Secret by its length and the beginning of a hash, so that a change shows and nothing else.
+/// Replaces every value of a Secret by the beginning of its hash, so that a change shows and nothing else.
 fn mask(object: &mut Value) {
     // One of a list does not say its kind, and only Secrets and ConfigMaps have values: better too many are masked.
     if object["kind"] != "Secret" && object["type"].is_null() {

@@ -140,12 +140,23 @@ pub struct KafkaListener {
 }
 
 /// What is known of the platform's own database.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct DatabaseFacts {
     /// There is a StatefulSet of this platform already: it stays one, also where CloudNativePG has come since.
     pub is_stateful_set: bool,
+    /// What that StatefulSet asks for as its volume, which cannot be changed.
+    pub volume: Option<VolumeFacts>,
     /// There is a CloudNativePG `Cluster` of this platform already.
     pub is_cluster: bool,
+}
+
+/// What a StatefulSet asks for as its volume.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct VolumeFacts {
+    /// The size, as a quantity.
+    pub size: String,
+    /// The storage class; `None` for the cluster's default.
+    pub class: Option<String>,
 }
 
 /// One version as it runs.

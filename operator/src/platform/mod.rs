@@ -19,6 +19,8 @@ pub mod validate;
 pub use brokers::{Brokers, Found};
 pub use context::Context;
 pub use deletion::Departures;
-pub use inputs::{DatabaseFacts, Drawn, Inputs, InternalKey, KafkaFacts, KafkaListener, Release, SecretFacts};
+pub use inputs::{
+    DatabaseFacts, Drawn, Inputs, InternalKey, KafkaFacts, KafkaListener, Release, SecretFacts, VolumeFacts,
+};
 pub use problem::{Problem, Severity};
 pub use reconcile::{Done, reconcile};

@@ -108,6 +108,17 @@ fn database(draft: &Draft, problems: &mut Problems) {
         }
         Place::Given | Place::Cluster | Place::StatefulSet => {}
     }
+    if let (Some(asked), Some(volume)) = (&spec.storage, &draft.inputs.database.volume)
+        && (!todo_crds::are_equal(&asked.size, &volume.size) || asked.class_name != volume.class)
+    {
+        let class = volume.class.as_deref().unwrap_or("the default");
+        let message = format!(
+            "spec.database.storage: the evaluation database has a volume of {} and storage class {class}, which cannot be \
+             changed; set it back, or move to a database of your own with spec.database.urlSecretRef",
+            volume.size
+        );
+        problems.impaired(about, "VolumeCannotChange", message);
+    }
     let least = least_connections(draft);
     if spec.pool.max < least {
         let message = format!("spec.database.pool.max: {least} are used, the fewest that a process starts with");

@@ -5,6 +5,7 @@
 //! A platform is reached at its Service, through a sidecar of the operator's own (then with mutual TLS between the
 //! sidecars), or, for an operator outside of the cluster, at one fixed address.
 
+use std::error::Error as _;
 use std::fmt;
 use std::time::Duration;
 
@@ -152,14 +153,20 @@ impl InternalApi {
     /// A caller on this route.
     ///
     /// # Errors
-    /// When the system has no way to make HTTP calls at all.
+    /// When the route is HTTPS and this machine has no certificates of authorities.
     pub fn new(route: Route) -> Result<Self, CallError> {
-        let http = reqwest::Client::builder()
+        let mut builder = reqwest::Client::builder()
             .timeout(TIMEOUT)
             .redirect(reqwest::redirect::Policy::none())
-            .no_proxy()
-            .build()
-            .map_err(|error| CallError::Bug(error.to_string()))?;
+            .no_proxy();
+        if !matches!(&route, Route::Fixed(url) if url.scheme() == "https") {
+            // A machine without any certificates is no reason not to talk without TLS.
+            builder = builder.tls_certs_only([]);
+        }
+        let http = builder.build().map_err(|error| {
+            let why = error.source().map_or_else(|| error.to_string(), ToString::to_string);
+            CallError::Bug(format!("no HTTPS client can be made: {why}"))
+        })?;
         Ok(Self { http, route })
     }
 

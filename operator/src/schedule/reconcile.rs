@@ -60,11 +60,11 @@ pub async fn reconcile(context: &Context, schedule: Arc<RecurringSchedule>) -> R
     let problems = schedule.validate();
     if !problems.is_empty() {
         let said: Vec<String> = problems.iter().map(ToString::to_string).collect();
-        return report(context, &schedule, Outcome::Invalid(said.join("; "))).await;
+        return refuse(context, &schedule, &platform, said.join("; ")).await;
     }
     let declared = match schedule.declared(&platform.platform) {
         Ok(declared) => declared,
-        Err(problem) => return report(context, &schedule, Outcome::Invalid(problem.to_string())).await,
+        Err(problem) => return refuse(context, &schedule, &platform, problem.to_string()).await,
     };
     let Some(keys) = keys(&context.live, &platform) else {
         return wait(context, &schedule, "its internal key is not made yet").await;
@@ -84,9 +84,21 @@ pub async fn reconcile(context: &Context, schedule: Arc<RecurringSchedule>) -> R
             context.states.note(&platform, state.clone());
             report(context, &schedule, Outcome::Followed(state)).await
         }
-        Err(CallError::Invalid(why)) => report(context, &schedule, Outcome::Invalid(why)).await,
+        Err(CallError::Invalid(why)) => refuse(context, &schedule, &platform, why).await,
         Err(error) => fail(context, &schedule, error).await,
     }
+}
+
+/// Says why it cannot be, and what its platform does meanwhile.
+async fn refuse(context: &Context, schedule: &Arc<RecurringSchedule>, platform: &Names, why: String) -> Result<Pass> {
+    let known = context.states.get(platform, &schedule.uid().unwrap_or_default());
+    let goes_on = matches!(known, Known::Present(state) if !state.deleted);
+    let meanwhile = if goes_on {
+        "; until then its platform goes by what it had before"
+    } else {
+        ""
+    };
+    report(context, schedule, Outcome::Invalid(format!("{why}{meanwhile}"))).await
 }
 
 /// Says so, and asks for another attempt.

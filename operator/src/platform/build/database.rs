@@ -18,7 +18,7 @@ use serde_json::{Map, Value, json};
 use super::draft::Draft;
 use super::pod::{self, SecretKey};
 use crate::child::{Child, Kind, Tenure};
-use crate::platform::Inputs;
+use crate::platform::{Inputs, VolumeFacts};
 
 /// The keys of the evaluation database's Secret.
 pub(super) const URL_KEY: &str = "url";
@@ -154,8 +154,18 @@ pub(super) fn selector(draft: &Draft) -> std::collections::BTreeMap<String, Stri
     .into()
 }
 
+/// The volume of the evaluation database: what it has once it is there, for a StatefulSet's cannot be changed.
+fn volume(draft: &Draft) -> VolumeFacts {
+    let asked = || VolumeFacts {
+        size: size(draft),
+        class: class(draft),
+    };
+    draft.inputs.database.volume.clone().unwrap_or_else(asked)
+}
+
 fn stateful_set(draft: &Draft) -> Child {
     let name = draft.names.database();
+    let volume = volume(draft);
     let retention = match draft.tenure_of_data() {
         Tenure::Kept => "Retain",
         Tenure::Owned => "Delete",
@@ -168,9 +178,9 @@ fn stateful_set(draft: &Draft) -> Child {
         },
         spec: Some(PersistentVolumeClaimSpec {
             access_modes: Some(vec!["ReadWriteOnce".to_owned()]),
-            storage_class_name: class(draft),
+            storage_class_name: volume.class,
             resources: Some(VolumeResourceRequirements {
-                requests: Some([("storage".to_owned(), Quantity(size(draft)))].into()),
+                requests: Some([("storage".to_owned(), Quantity(volume.size))].into()),
                 ..VolumeResourceRequirements::default()
             }),
             ..PersistentVolumeClaimSpec::default()

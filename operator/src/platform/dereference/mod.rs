@@ -19,7 +19,9 @@ use todo_crds::TodoPlatform;
 use todo_crds::platform::{SecretKeyRef, StrimziKafka};
 
 use super::seen::{JobFacts, Seen};
-use super::{DatabaseFacts, Drawn, Inputs, InternalKey, KafkaFacts, KafkaListener, Release, SecretFacts, release};
+use super::{
+    DatabaseFacts, Drawn, Inputs, InternalKey, KafkaFacts, KafkaListener, Release, SecretFacts, VolumeFacts, release,
+};
 use crate::capabilities::Capabilities;
 use crate::child::Kind;
 use crate::error::{Call, Result};
@@ -62,14 +64,7 @@ pub async fn dereference(
         kafka,
         kafka_user,
         internal_key: internal_key(seen, &names),
-        database: DatabaseFacts {
-            is_stateful_set: seen
-                .get(Kind::StatefulSet, &names.namespace, &names.database())
-                .is_some(),
-            is_cluster: seen
-                .get(Kind::DatabaseCluster, &names.namespace, &names.database())
-                .is_some(),
-        },
+        database: database(seen, &names),
         release: release_to_run(&platform, settings, seen, &names),
         drawn: draw(),
         settings: Arc::clone(settings),
@@ -230,6 +225,24 @@ async fn kafka_user(
     });
     let values = found.and_then(|secret| secret.data);
     Ok(values.map(|values| values.into_iter().map(|(key, value)| (key, value.0)).collect()))
+}
+
+fn database(seen: &Seen, names: &Names) -> DatabaseFacts {
+    let own = |kind| seen.get(kind, &names.namespace, &names.database());
+    let stateful_set = own(Kind::StatefulSet);
+    DatabaseFacts {
+        is_stateful_set: stateful_set.is_some(),
+        volume: stateful_set.and_then(volume),
+        is_cluster: own(Kind::DatabaseCluster).is_some(),
+    }
+}
+
+fn volume(stateful_set: &Value) -> Option<VolumeFacts> {
+    let claim = stateful_set.pointer("/spec/volumeClaimTemplates/0/spec")?;
+    Some(VolumeFacts {
+        size: claim.pointer("/resources/requests/storage")?.as_str()?.to_owned(),
+        class: claim["storageClassName"].as_str().map(ToOwned::to_owned),
+    })
 }
 
 fn internal_key(seen: &Seen, names: &Names) -> Option<InternalKey> {

@@ -149,6 +149,7 @@ pub(crate) fn inputs(platform: TodoPlatform, capabilities: Capabilities) -> Inpu
             None => DatabaseFacts {
                 is_stateful_set: !has_cluster,
                 is_cluster: has_cluster,
+                ..DatabaseFacts::default()
             },
         },
         release: Some(release::target(&platform, &settings)),

@@ -1,9 +1,10 @@
 //! What is told of inputs that are not as they should be.
 
 use todo_operator::child::Kind;
+use todo_operator::platform::build::build;
 use todo_operator::platform::status::ConditionType;
 use todo_operator::platform::validate::validate;
-use todo_operator::platform::{DatabaseFacts, Inputs, KafkaFacts, Severity};
+use todo_operator::platform::{DatabaseFacts, Inputs, KafkaFacts, Severity, VolumeFacts};
 
 use super::{bare, full, full_but, inputs, manifest, sample, with_spec};
 
@@ -183,4 +184,41 @@ fn a_spec_that_the_rules_refuse_stops_the_pass() {
     let (_, severity, message) = one(&wrong, "InvalidSpec");
     assert_eq!(severity, Severity::Blocking);
     assert!(message.starts_with("spec.version: "), "{message}");
+}
+
+#[test]
+fn a_volume_that_is_there_stays_as_it_is_and_the_rest_goes_on() {
+    let with = |storage: serde_json::Value| {
+        let settled = inputs(sample("platform.yaml"), bare());
+        let mut inputs = with_spec(&settled, |spec| spec["database"]["storage"] = storage);
+        inputs.database.volume = Some(VolumeFacts {
+            size: "1Gi".to_owned(),
+            class: None,
+        });
+        inputs
+    };
+    assert_eq!(
+        told(&with(serde_json::json!({"size": "1024Mi"})), "VolumeCannotChange"),
+        vec![]
+    );
+    for changed in [
+        serde_json::json!({"size": "2Gi"}),
+        serde_json::json!({"size": "1Gi", "className": "fast"}),
+    ] {
+        let inputs = with(changed);
+        let (about, severity, message) = one(&inputs, "VolumeCannotChange");
+        assert_eq!((about, severity), (ConditionType::DatabaseReady, Severity::Impaired));
+        assert!(
+            message.starts_with("spec.database.storage: ") && message.contains("urlSecretRef"),
+            "{message}"
+        );
+        let children = build(&inputs);
+        let set = children
+            .iter()
+            .find(|child| child.key.kind == Kind::StatefulSet)
+            .unwrap();
+        let claim = &set.body["spec"]["volumeClaimTemplates"][0]["spec"];
+        assert_eq!(claim["resources"]["requests"]["storage"], "1Gi");
+        assert!(claim.get("storageClassName").is_none(), "{claim}");
+    }
 }

@@ -17,7 +17,7 @@ use todo_operator::child::Kind;
 use todo_operator::discovery;
 use todo_operator::plan::masked;
 
-use super::logs::{CONTAINER, pods};
+use super::logs::pods;
 use super::{Cluster, Place, said};
 
 /// How much of each pod's log is in it, in lines and bytes.
@@ -74,9 +74,12 @@ pub(crate) async fn run(command: &BundleCommand) -> Result<()> {
         }
     }
     for pod in pods(&cluster, &command.name, None).await? {
-        for container in [CONTAINER, "daprd"] {
+        let containers = pod.spec.iter().flat_map(|spec| &spec.containers);
+        let containers: Vec<String> = containers.map(|container| container.name.clone()).collect();
+        let pod = pod.name_any();
+        for container in containers {
             let parameters = LogParams {
-                container: Some(container.to_owned()),
+                container: Some(container.clone()),
                 tail_lines: Some(LINES),
                 limit_bytes: Some(BYTES),
                 ..LogParams::default()

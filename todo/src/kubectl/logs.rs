@@ -11,8 +11,8 @@ use kube::api::{Api, ListParams, LogParams};
 use super::{Cluster, Place, said};
 use crate::failure::Refused;
 
-/// The container of ours in each pod.
-pub(super) const CONTAINER: &str = "todo";
+/// Names a pod's own container, as for kubectl.
+const DEFAULT_CONTAINER: &str = "kubectl.kubernetes.io/default-container";
 
 /// Show what a platform's pods say, each line with its pod before it
 #[derive(Args, Debug)]
@@ -20,7 +20,7 @@ pub(crate) struct LogsCommand {
     /// The platform
     name: String,
 
-    /// Only this component: api, relay, recurring, reminders, audit, all, migrate
+    /// Only this component: api, relay, recurring, reminders, audit, all, migrate, db
     component: Option<String>,
 
     /// Go on with what they say from now
@@ -31,9 +31,9 @@ pub(crate) struct LogsCommand {
     #[arg(long, value_name = "N", default_value_t = 100)]
     tail: i64,
 
-    /// The container; `daprd` is the sidecar
-    #[arg(short, long, value_name = "NAME", default_value = CONTAINER)]
-    container: String,
+    /// The container; `daprd` is the sidecar [default: the pod's own]
+    #[arg(short, long, value_name = "NAME")]
+    container: Option<String>,
 
     #[command(flatten)]
     place: Place,
@@ -57,24 +57,31 @@ pub(crate) async fn run(command: &LogsCommand) -> Result<()> {
     Ok(())
 }
 
-/// The pods of a platform, by name.
-pub(super) async fn pods(cluster: &Cluster, platform: &str, component: Option<&str>) -> Result<Vec<String>> {
+/// The pods of a platform.
+pub(super) async fn pods(cluster: &Cluster, platform: &str, component: Option<&str>) -> Result<Vec<Pod>> {
     let mut labels = format!("todoplatform.dev/platform={platform}");
     if let Some(component) = component {
         labels = format!("{labels},app.kubernetes.io/component={component}");
     }
     let found = cluster.api::<Pod>().list(&ListParams::default().labels(&labels)).await;
     let found = found.map_err(|error| said(&error))?;
-    Ok(found.items.iter().map(Pod::name_any).collect())
+    Ok(found.items)
 }
 
-async fn told(api: &Api<Pod>, pod: String, command: &LogsCommand) -> Result<()> {
+/// The container in which the pod does what it is for: the others serve it.
+fn own_container(pod: &Pod) -> Option<String> {
+    let first = || Some(pod.spec.as_ref()?.containers.first()?.name.clone());
+    pod.annotations().get(DEFAULT_CONTAINER).cloned().or_else(first)
+}
+
+async fn told(api: &Api<Pod>, pod: Pod, command: &LogsCommand) -> Result<()> {
     let parameters = LogParams {
-        container: Some(command.container.clone()),
+        container: command.container.clone().or_else(|| own_container(&pod)),
         follow: command.follow,
         tail_lines: Some(command.tail),
         ..LogParams::default()
     };
+    let pod = pod.name_any();
     // A pod that has no logs yet keeps no other from being shown.
     let lines = match api.log_stream(&pod, &parameters).await {
         Ok(lines) => lines,

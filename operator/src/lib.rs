@@ -26,6 +26,7 @@ pub mod pace;
 pub mod plan;
 pub mod platform;
 pub mod prune;
+mod record;
 mod relist;
 pub mod resources;
 pub mod run;

@@ -8,20 +8,18 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
-use kube::ResourceExt as _;
-use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::controller::Action;
-use serde_json::json;
 use todo_crds::TodoPlatform;
 use todo_crds::platform::{DeletionPolicy, ExternalKafka};
 
 use super::context::Context;
 use crate::announce;
 use crate::child::{Children, Kind};
-use crate::error::{Call, Class, Result};
+use crate::error::{Class, Result};
 use crate::live::Observed;
-use crate::names::{FINALIZER, MANAGER, Names};
+use crate::names::Names;
 use crate::prune::{Data, Pruning, prune};
+use crate::record::{has_finalizer, with_finalizer};
 
 /// Since when platforms are on their way out, as far as this process has seen it: one that comes late, because none ran,
 /// has the whole time still. Clones share it.
@@ -63,7 +61,7 @@ fn topics_to_delete(platform: &TodoPlatform) -> Option<&ExternalKafka> {
 
 /// Deletes what is elsewhere and does not stay, and then lets the platform go.
 pub(super) async fn clean_up(context: &Context, platform: &Arc<TodoPlatform>, names: &Names) -> Result<Action> {
-    if !platform.finalizers().iter().any(|finalizer| finalizer == FINALIZER) {
+    if !has_finalizer(platform.as_ref()) {
         context.live.forget(names);
         return Ok(Action::await_change());
     }
@@ -130,13 +128,7 @@ pub(super) async fn clean_up(context: &Context, platform: &Arc<TodoPlatform>, na
         let note = format!("deletionPolicy is Retain, kept: {}", listed(&kept));
         announce::note(&context.events, platform.as_ref(), "Retained", note);
     }
-    let rest: Vec<&str> = platform
-        .finalizers()
-        .iter()
-        .map(String::as_str)
-        .filter(|finalizer| *finalizer != FINALIZER)
-        .collect();
-    match set_finalizers(context, platform, names, &rest).await {
+    match with_finalizer(&context.client, Arc::clone(platform), false).await {
         Err(error) if !error.is_not_found() => return Err(error),
         _ => {}
     }
@@ -149,33 +141,4 @@ pub(super) async fn clean_up(context: &Context, platform: &Arc<TodoPlatform>, na
 fn listed(children: &[Arc<Observed>]) -> String {
     let names = children.iter().map(|child| child.key.to_string());
     names.collect::<Vec<_>>().join(", ")
-}
-
-/// Sets the finalizers while the platform is the one that was looked at.
-pub(super) async fn set_finalizers(
-    context: &Context,
-    platform: &TodoPlatform,
-    names: &Names,
-    finalizers: &[&str],
-) -> Result<TodoPlatform> {
-    let api: Api<TodoPlatform> = Api::namespaced(context.client.clone(), &names.namespace);
-    let patch = json!({"metadata": {
-        "finalizers": finalizers,
-        "uid": platform.metadata.uid,
-        "resourceVersion": platform.metadata.resource_version,
-    }});
-    let parameters = PatchParams {
-        field_manager: Some(MANAGER.to_owned()),
-        ..PatchParams::default()
-    };
-    let answer = api.patch(&names.platform, &parameters, &Patch::Merge(&patch)).await;
-    answer.map_err(|error| {
-        Call::new(
-            "patch",
-            "todoplatforms.todoplatform.dev",
-            &names.namespace,
-            &names.platform,
-        )
-        .failed(error)
-    })
 }

@@ -1,13 +1,10 @@
 //! One pass over a platform, and the order of its steps.
 
-use std::collections::BTreeSet;
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use kube::api::{Api, Patch, PatchParams};
+use kube::Resource as _;
 use kube::runtime::controller::Action;
-use kube::{Resource as _, ResourceExt as _};
-use serde_json::json;
 use todo_crds::TodoPlatform;
 use todo_crds::platform::TodoPlatformStatus;
 
@@ -24,11 +21,12 @@ use crate::announce;
 use crate::apply::{Applied, apply};
 use crate::capabilities::Capabilities;
 use crate::child::{ChildKey, Children, Kind, Stage};
-use crate::error::{Call, Class, Error, Result};
+use crate::error::{Class, Error, Result};
 use crate::metrics;
-use crate::names::{Component, FINALIZER, MANAGER, Names};
+use crate::names::{Component, Names};
 use crate::pace::jittered;
 use crate::prune::{Data, Pruning, prune};
+use crate::record::{with_finalizer, write_status};
 
 /// Brings a platform one pass nearer to its manifest, and says in its status where it is.
 ///
@@ -43,7 +41,13 @@ pub async fn reconcile(context: &Context, platform: Arc<TodoPlatform>) -> Result
     // Registered before anything is read, so that no change falls in between.
     context.live.interest(&names, watched_secrets(&platform, &names));
     let capabilities = context.capabilities();
-    let platform = with_finalizer(context, platform, &names).await?;
+    // It is there as long as something outside of the namespace is.
+    let needs_finalizer = deletion::needs_finalizer(&platform, &names, &context.live.of(&names));
+    let platform = if platform.spec.paused {
+        platform
+    } else {
+        with_finalizer(&context.client, platform, needs_finalizer).await?
+    };
     let seen = context.seen(&names);
     let inputs = dereference(&context.client, &context.settings, &capabilities, &seen, platform).await?;
 
@@ -266,7 +270,7 @@ async fn report(
     if platform.status.as_ref() == Some(&after) {
         return Ok(false);
     }
-    write_status(context, names, &after).await?;
+    write_status(&context.client, platform.as_ref(), &after).await?;
     let runs = |status: Option<&TodoPlatformStatus>| {
         status
             .and_then(|status| status.version.as_ref()?.running.as_ref())
@@ -283,47 +287,4 @@ async fn report(
         announce::turn(&context.events, platform.as_ref(), turn);
     }
     Ok(true)
-}
-
-async fn write_status(context: &Context, names: &Names, status: &TodoPlatformStatus) -> Result<()> {
-    let api: Api<TodoPlatform> = Api::namespaced(context.client.clone(), &names.namespace);
-    let patch = json!({
-        "apiVersion": TodoPlatform::api_version(&()),
-        "kind": TodoPlatform::kind(&()),
-        "status": status,
-    });
-    let parameters = PatchParams::apply(MANAGER).force();
-    let answer = api
-        .patch_status(&names.platform, &parameters, &Patch::Apply(&patch))
-        .await;
-    answer.map(|_| ()).map_err(|error| {
-        Call::new(
-            "patch",
-            "todoplatforms.todoplatform.dev/status",
-            &names.namespace,
-            &names.platform,
-        )
-        .failed(error)
-    })
-}
-
-/// Sets or takes away the finalizer: it is there as long as something outside of the namespace is.
-async fn with_finalizer(context: &Context, platform: Arc<TodoPlatform>, names: &Names) -> Result<Arc<TodoPlatform>> {
-    let is_needed = deletion::needs_finalizer(&platform, names, &context.live.of(names));
-    let is_there = platform.finalizers().iter().any(|finalizer| finalizer == FINALIZER);
-    if is_needed == is_there || platform.spec.paused {
-        return Ok(platform);
-    }
-    let finalizers: BTreeSet<&str> = platform.finalizers().iter().map(String::as_str).collect();
-    let finalizers: Vec<&str> = if is_needed {
-        finalizers.into_iter().chain([FINALIZER]).collect()
-    } else {
-        finalizers
-            .into_iter()
-            .filter(|finalizer| *finalizer != FINALIZER)
-            .collect()
-    };
-    deletion::set_finalizers(context, &platform, names, &finalizers)
-        .await
-        .map(Arc::new)
 }

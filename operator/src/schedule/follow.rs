@@ -83,11 +83,7 @@ impl Follower {
     /// Follows every platform that has a schedule, until `stop`.
     pub async fn run(self, stop: CancellationToken) {
         // What is not in the store yet must not be taken for gone.
-        if stop
-            .run_until_cancelled(self.schedules.filled())
-            .await
-            .is_none()
-        {
+        if stop.run_until_cancelled(self.schedules.filled()).await.is_none() {
             return;
         }
         let mut ticks = tokio::time::interval(EVERY);

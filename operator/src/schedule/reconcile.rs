@@ -3,11 +3,8 @@
 use std::sync::Arc;
 
 use jiff::Timestamp;
-use kube::api::{Api, Patch, PatchParams};
 use kube::runtime::reflector::ObjectRef;
 use kube::{Client, Resource as _, ResourceExt as _};
-use serde_json::json;
-use todo_crds::schedule::RecurringScheduleStatus;
 use todo_crds::{RecurringSchedule, TodoPlatform};
 
 use super::follow::platform_of;
@@ -16,10 +13,11 @@ use super::keys::keys;
 use super::states::{Known, States};
 use super::status::{Outcome, status};
 use crate::announce;
-use crate::error::{Call, Error, Result};
+use crate::error::{Error, Result};
 use crate::events::Recorder;
 use crate::live::Live;
-use crate::names::{FINALIZER, MANAGER, Names};
+use crate::names::Names;
+use crate::record::{has_finalizer, with_finalizer, write_status};
 use crate::resources::Resources;
 
 /// What every pass has at hand. Clones share it.
@@ -54,7 +52,7 @@ pub async fn reconcile(context: &Context, schedule: Arc<RecurringSchedule>) -> R
         return delete(context, &schedule, &platform, lives).await;
     }
     if !lives {
-        let schedule = with_finalizer(context, schedule, false).await?;
+        let schedule = with_finalizer(&context.client, schedule, false).await?;
         return report(context, &schedule, Outcome::NoPlatform).await;
     }
     let problems = schedule.validate();
@@ -78,7 +76,7 @@ pub async fn reconcile(context: &Context, schedule: Arc<RecurringSchedule>) -> R
         Known::Present(_) | Known::Absent => {}
     }
     // Before the platform has it, so that it is never left there.
-    let schedule = with_finalizer(context, schedule, true).await?;
+    let schedule = with_finalizer(&context.client, schedule, true).await?;
     match context.api.put(&platform, &keys, &uid, &declared).await {
         Ok(state) => {
             context.states.note(&platform, state.clone());
@@ -136,7 +134,7 @@ async fn delete(
     platform: &Names,
     platform_lives: bool,
 ) -> Result<Pass> {
-    if !has_finalizer(schedule) {
+    if !has_finalizer(schedule.as_ref()) {
         return Ok(Pass::Done { changed: false });
     }
     if platform_lives {
@@ -148,42 +146,10 @@ async fn delete(
             context.states.forget(platform, &uid);
         }
     }
-    match with_finalizer(context, Arc::clone(schedule), false).await {
+    match with_finalizer(&context.client, Arc::clone(schedule), false).await {
         Err(error) if !error.is_not_found() => Err(error),
         _ => Ok(Pass::Done { changed: true }),
     }
-}
-
-fn has_finalizer(schedule: &RecurringSchedule) -> bool {
-    schedule.finalizers().iter().any(|finalizer| finalizer == FINALIZER)
-}
-
-async fn with_finalizer(
-    context: &Context,
-    schedule: Arc<RecurringSchedule>,
-    wanted: bool,
-) -> Result<Arc<RecurringSchedule>> {
-    if has_finalizer(&schedule) == wanted {
-        return Ok(schedule);
-    }
-    let others = schedule.finalizers().iter().map(String::as_str);
-    let others = others.filter(|finalizer| *finalizer != FINALIZER);
-    let finalizers: Vec<&str> = others.chain(wanted.then_some(FINALIZER)).collect();
-    let (namespace, name) = (schedule.namespace().unwrap_or_default(), schedule.name_any());
-    let patch = json!({"metadata": {
-        "finalizers": finalizers,
-        "uid": schedule.metadata.uid,
-        "resourceVersion": schedule.metadata.resource_version,
-    }});
-    let parameters = PatchParams {
-        field_manager: Some(MANAGER.to_owned()),
-        ..PatchParams::default()
-    };
-    let api: Api<RecurringSchedule> = Api::namespaced(context.client.clone(), &namespace);
-    let answer = api.patch(&name, &parameters, &Patch::Merge(&patch)).await;
-    answer
-        .map(Arc::new)
-        .map_err(|error| Call::new("patch", "recurringschedules.todoplatform.dev", &namespace, &name).failed(error))
 }
 
 /// A platform that was not asked yet says nothing about a schedule that it may have: what was said before stands.
@@ -201,7 +167,7 @@ async fn report(context: &Context, schedule: &Arc<RecurringSchedule>, outcome: O
     if schedule.status.as_ref() == Some(&after) {
         return Ok(Pass::Done { changed: false });
     }
-    match write_status(context, schedule, &after).await {
+    match write_status(&context.client, schedule.as_ref(), &after).await {
         Err(error) if error.is_not_found() => return Ok(Pass::Done { changed: false }),
         Err(error) => return Err(error),
         Ok(()) => {}
@@ -210,21 +176,4 @@ async fn report(context: &Context, schedule: &Arc<RecurringSchedule>, outcome: O
         announce::turn(&context.events, schedule.as_ref(), turn);
     }
     Ok(Pass::Done { changed: true })
-}
-
-async fn write_status(context: &Context, schedule: &RecurringSchedule, status: &RecurringScheduleStatus) -> Result<()> {
-    let (namespace, name) = (schedule.namespace().unwrap_or_default(), schedule.name_any());
-    let api: Api<RecurringSchedule> = Api::namespaced(context.client.clone(), &namespace);
-    let patch = json!({
-        "apiVersion": RecurringSchedule::api_version(&()),
-        "kind": RecurringSchedule::kind(&()),
-        "metadata": {"uid": schedule.metadata.uid},
-        "status": status,
-    });
-    let answer = api
-        .patch_status(&name, &PatchParams::apply(MANAGER).force(), &Patch::Apply(&patch))
-        .await;
-    answer.map(|_| ()).map_err(|error| {
-        Call::new("patch", "recurringschedules.todoplatform.dev/status", &namespace, &name).failed(error)
-    })
 }

@@ -250,6 +250,8 @@ pub struct Child {
     pub tenure: Tenure,
     /// How it is written.
     pub write: Write,
+    /// The UID of the platform that asks for it. What is kept says it nowhere else: it has no owner.
+    pub platform: String,
     /// The whole object, with `apiVersion`, `kind` and `metadata`, and without `status`.
     pub body: Value,
 }

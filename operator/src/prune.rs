@@ -180,6 +180,7 @@ mod tests {
                 stage: Stage::Base,
                 tenure: Tenure::Owned,
                 write: Write::Always,
+                platform: "1".into(),
                 body: json!({}),
             });
         }

@@ -120,6 +120,8 @@ impl Writer<'_> {
             },
         };
         self.check(&seen)?;
+        let is_let_go = owner::is_to_be_let_go(self.child, &seen);
+        let seen = if is_let_go { self.let_go(&seen).await? } else { seen };
         // Whatever differs from what was asked for when this was the answer, will when it is asked for again.
         let differs = if seen.answers(&hash) {
             None
@@ -127,7 +129,11 @@ impl Writer<'_> {
             differs(self.child, &hash, &seen)
         };
         let Some(field) = differs else {
-            return Ok(Applied::Unchanged);
+            return Ok(if is_let_go {
+                Applied::Changed
+            } else {
+                Applied::Unchanged
+            });
         };
         tracing::debug!(object = %self.child.key, field, "applying");
         let version = if seen.owns_replicas && self.child.body["spec"]["replicas"].is_null() {
@@ -169,6 +175,27 @@ impl Writer<'_> {
         let answer = answer.map_err(|error| Call::on("patch", key).failed(error))?;
         self.live.answered(ticket, key.kind, answer.clone(), hash);
         Ok(answer)
+    }
+
+    /// Takes the platform off an object's owners. An apply without an owner does not do it where the object was made
+    /// without an apply.
+    async fn let_go(&self, seen: &Observed) -> Result<Observed> {
+        let key = &self.child.key;
+        let now = seen.value();
+        let owners = now["metadata"]["ownerReferences"].as_array().into_iter().flatten();
+        let others: Vec<&Value> = owners.filter(|owner| owner["uid"] != *self.child.platform).collect();
+        let patch = json!({"metadata": {"uid": seen.uid, "resourceVersion": seen.version, "ownerReferences": others}});
+        let parameters = PatchParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let ticket = self.live.ticket(key);
+        let answer = self.api.patch(&key.name, &parameters, &Patch::Merge(&patch)).await;
+        let answer = answer.map_err(|error| Call::on("patch", key).failed(error))?;
+        self.live.answered(ticket, key.kind, answer.clone(), None);
+        Observed::keep(key.kind, answer).ok_or_else(|| Error::Conflict {
+            object: key.to_string(),
+        })
     }
 
     /// Lets go of `spec.replicas` without a change of it: an apply that leaves out a field that only its manager owns
@@ -241,6 +268,9 @@ fn drop_nulls(value: &mut Value) {
 
 /// The first field in which `seen` is not as `child` says; `None` when there is nothing to apply.
 fn differs(child: &Child, hash: &str, seen: &Observed) -> Option<String> {
+    if owner::is_to_be_let_go(child, seen) {
+        return Some("metadata.ownerReferences".to_owned());
+    }
     if seen.applied.as_deref() != Some(hash) {
         return Some(format!("metadata.annotations.{APPLIED}"));
     }

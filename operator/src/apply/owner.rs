@@ -2,7 +2,7 @@
 
 use serde_json::Value;
 
-use crate::child::Child;
+use crate::child::{Child, Tenure};
 use crate::error::{Error, Result};
 use crate::live::Observed;
 use crate::names::{MANAGER, NAMESPACE_LABEL, PLATFORM_LABEL};
@@ -12,9 +12,9 @@ const MANAGED_BY: &str = "app.kubernetes.io/managed-by";
 /// That `live` is the same platform's as `child`, and no other's.
 ///
 /// What carries the operator's labels and no controller is taken over: that is how what outlives a platform, such as its
-/// database, comes back to it.
+/// database, comes back to it. What has this very platform for a controller, and is to outlive it from now on, is its too.
 pub(super) fn check(child: &Child, live: &Value) -> Result<()> {
-    match stranger(&child.body, live) {
+    match stranger(&child.platform, &child.body, live) {
         None => Ok(()),
         Some(owner) => Err(Error::NotOurs {
             object: child.key.clone(),
@@ -31,12 +31,17 @@ pub(super) fn is_plainly_ours(child: &Child, live: &Observed) -> bool {
         && controller(&child.body).map(|owner| &owner["uid"]) == live.controller.as_deref().map(Value::from).as_ref()
 }
 
-/// Whose `live` is when it is not `desired`'s, as the rest of a sentence that begins with `it`.
-fn stranger(desired: &Value, live: &Value) -> Option<String> {
+/// Whether `live` goes with a platform that has since said that it is to stay.
+pub(super) fn is_to_be_let_go(child: &Child, live: &Observed) -> bool {
+    child.tenure == Tenure::Kept && live.controller.as_ref() == Some(&child.platform)
+}
+
+/// Whose `live` is when it is not `desired`'s of the platform with this UID, as the rest of a sentence that begins with
+/// `it`.
+fn stranger(platform: &str, desired: &Value, live: &Value) -> Option<String> {
     let label = |object: &Value, name: &str| object["metadata"]["labels"][name].as_str().map(ToOwned::to_owned);
-    let wanted = controller(desired).map(|owner| &owner["uid"]);
     if let Some(owner) = controller(live)
-        && Some(&owner["uid"]) != wanted
+        && owner["uid"] != platform
     {
         let text = |name: &str| owner[name].as_str().unwrap_or_default();
         let what = format!("{} {}", text("kind"), text("name"));
@@ -86,9 +91,11 @@ mod tests {
     #[test]
     fn only_what_is_the_same_platforms_is_ours() {
         let ours = object(MANAGER, "todo", Some("1"));
-        assert_eq!(stranger(&ours, &ours), None);
-        // What was kept comes back.
-        assert_eq!(stranger(&ours, &object(MANAGER, "todo", None)), None);
+        assert_eq!(stranger("1", &ours, &ours), None);
+        // What was kept comes back, and what was to go is kept.
+        let kept = object(MANAGER, "todo", None);
+        assert_eq!(stranger("1", &ours, &kept), None);
+        assert_eq!(stranger("1", &kept, &ours), None);
         for (live, owner) in [
             (object("Helm", "todo", None), "is managed by Helm"),
             (object(MANAGER, "other", None), "belongs to the platform shop/other"),
@@ -99,9 +106,9 @@ mod tests {
             ),
             (json!({"metadata": {}}), "was not made by this operator"),
         ] {
-            assert_eq!(stranger(&ours, &live).as_deref(), Some(owner));
+            assert_eq!(stranger("1", &ours, &live).as_deref(), Some(owner));
         }
         // What outlives a platform is nobody else's either.
-        assert!(stranger(&object(MANAGER, "todo", None), &ours).is_some());
+        assert!(stranger("2", &kept, &ours).is_some());
     }
 }

@@ -5,11 +5,11 @@ use futures::StreamExt as _;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use kube::api::{DeleteParams, Patch, PatchParams, PostParams};
+use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams};
 use kube::runtime::reflector::ObjectRef;
 use serde_json::{Value, from_value, json};
 use todo_operator::apply::{Applied, drift};
-use todo_operator::child::{Child, Kind, Write};
+use todo_operator::child::{Child, Kind, Tenure, Write};
 use todo_operator::error::{Class, Error};
 use todo_operator::live::Live;
 use todo_test_cluster::{Cluster, Options};
@@ -200,6 +200,47 @@ async fn what_is_someone_elses_is_never_overwritten() -> Result<()> {
         }
         let now = maps.get(&name).await?;
         assert_eq!(now.metadata.resource_version, made.metadata.resource_version, "{name}");
+    }
+    Ok(())
+}
+
+/// Whether it was made by an apply or not: who owns the field is another matter then.
+#[tokio::test]
+async fn what_was_to_go_with_its_platform_and_is_to_stay_is_let_go() -> Result<()> {
+    let scene = Scene::bare("let-go").await?;
+    let api: Api<ConfigMap> = scene.namespace.api();
+    let holder = from_value(json!({"metadata": {"name": "holder"}}))?;
+    let uid = api.create(&PostParams::default(), &holder).await?.metadata.uid.unwrap();
+    let owner = json!({"apiVersion": "v1", "kind": "ConfigMap", "name": "holder", "uid": uid, "controller": true});
+    for (name, first) in [("applied", Write::Always), ("made", Write::Once)] {
+        let child = |write: Write, tenure: Tenure| {
+            let child = scene.child(Kind::ConfigMap, name, json!({"data": {"a": "1"}}));
+            let mut child = Child {
+                write,
+                tenure,
+                platform: uid.clone(),
+                ..child
+            };
+            if tenure == Tenure::Owned {
+                child.body["metadata"]["ownerReferences"] = json!([owner]);
+            }
+            child
+        };
+        scene.apply(&child(first, Tenure::Owned)).await?;
+        scene.apply(&child(Write::Always, Tenure::Owned)).await?;
+        let kept = child(Write::Always, Tenure::Kept);
+        scene.until(&kept.key, |object| object.is_some()).await?;
+        assert_eq!(
+            drift(&scene.live, &kept).as_deref(),
+            Some("metadata.ownerReferences"),
+            "{name}"
+        );
+        assert_eq!(scene.apply(&kept).await?, Applied::Changed, "{name}");
+        assert_eq!(api.get(name).await?.metadata.owner_references, None, "{name}");
+        assert_eq!(scene.apply(&kept).await?, Applied::Unchanged, "{name}");
+        // And back.
+        scene.apply(&child(Write::Always, Tenure::Owned)).await?;
+        assert!(api.get(name).await?.metadata.owner_references.is_some(), "{name}");
     }
     Ok(())
 }

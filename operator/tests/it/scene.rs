@@ -121,6 +121,7 @@ impl Scene {
             stage: Stage::Base,
             tenure: Tenure::Owned,
             write: Write::Always,
+            platform: "1".to_owned(),
             body: object,
         }
     }

@@ -44,6 +44,7 @@ impl World {
             stage: Stage::Run,
             tenure: Tenure::Owned,
             write: Write::Always,
+            platform: "1".to_owned(),
             body: json!({}),
         });
         let object = json!({
@@ -65,6 +66,7 @@ impl World {
             stage: Stage::Base,
             tenure: Tenure::Kept,
             write: Write::Always,
+            platform: "1".to_owned(),
             body: json!({"spec": {"partitions": 12}}),
         });
         let object = json!({

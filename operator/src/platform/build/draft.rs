@@ -254,6 +254,7 @@ impl Object<'_> {
             stage,
             tenure,
             write,
+            platform: draft.inputs.platform.metadata.uid.clone().unwrap_or_default(),
             body: body.into(),
         }
     }

@@ -169,6 +169,14 @@ fn database(report: &Report<'_>, names: &Names) -> Finding {
     if let Some(problem) = problem(report, ABOUT) {
         return Finding::no(ABOUT, problem.reason, &problem.message);
     }
+    // Also where one of its own is still there from before.
+    if let Some(secret) = &report.platform.spec.database.url_secret_ref {
+        return Finding::yes(
+            ABOUT,
+            "Given",
+            format!("the URL is in Secret {}, key {}", secret.name, secret.key),
+        );
+    }
     let keeps = match report.platform.spec.deletion_policy {
         todo_crds::platform::DeletionPolicy::Retain => "it stays when this platform is deleted",
         todo_crds::platform::DeletionPolicy::Delete => "it goes with this platform",
@@ -209,14 +217,7 @@ fn database(report: &Report<'_>, names: &Names) -> Finding {
             )
         };
     }
-    match &report.platform.spec.database.url_secret_ref {
-        Some(secret) => Finding::yes(
-            ABOUT,
-            "Given",
-            format!("the URL is in Secret {}, key {}", secret.name, secret.key),
-        ),
-        None => Finding::no(ABOUT, "Making", "the platform's own PostgreSQL is being made"),
-    }
+    Finding::no(ABOUT, "Making", "the platform's own PostgreSQL is being made")
 }
 
 fn migrated(report: &Report<'_>, names: &Names, database: &Finding) -> Finding {
@@ -292,7 +293,9 @@ fn events(report: &Report<'_>, topics: &[TopicStatus]) -> Finding {
         );
     }
     let mut waiting = vec![];
-    for (key, topic) in report.seen.of(Kind::KafkaTopic) {
+    // Those of another Kafka that it had before may be there still.
+    let asked = report.seen.of(Kind::KafkaTopic);
+    for (key, topic) in asked.filter(|(key, _)| report.children.get(key).is_some()) {
         match TopicFacts::read(topic) {
             TopicFacts::Ready => {}
             TopicFacts::Waiting => waiting.push(key.name.as_str()),

@@ -8,6 +8,7 @@ use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
 use kube::Client;
+use todo_crds::TodoPlatform;
 use todo_crds::platform::{ExternalKafka, TopicStatus};
 use tokio::time::Instant;
 
@@ -55,6 +56,18 @@ pub struct Found {
 }
 
 impl Found {
+    /// What was found the last time, for a pass that does not look: what is there is still there, and goes with the
+    /// platform by this list.
+    pub(super) fn before(platform: &TodoPlatform) -> Self {
+        let kafka = platform.spec.kafka.as_ref();
+        let status = platform.status.iter();
+        let status = status.filter(|_| kafka.is_some_and(|kafka| kafka.external.is_some()));
+        Self {
+            topics: status.flat_map(|status| status.topics.clone()).collect(),
+            ..Self::default()
+        }
+    }
+
     /// Whether every topic is as asked for. Those that nobody looked at are not.
     pub fn is_ready(&self) -> bool {
         self.problems.is_empty() && self.topics.iter().all(|topic| topic.ready)

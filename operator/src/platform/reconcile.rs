@@ -55,7 +55,7 @@ pub async fn reconcile(context: &Context, platform: Arc<TodoPlatform>) -> Result
     let children = build(&inputs);
     let is_blocked = problems.iter().any(|problem| problem.severity == Severity::Blocking);
     let mut work = Work::default();
-    let mut brokers = Found::default();
+    let mut brokers = Found::before(&inputs.platform);
     if !inputs.platform.spec.paused && !is_blocked {
         brokers = context.brokers.look_after(&context.client, &inputs, &names).await?;
         problems.extend(brokers.problems.iter().cloned());

@@ -160,6 +160,13 @@ impl Cluster {
         self.processes().kill(program)
     }
 
+    /// Kills a program and starts it again over what it left, and waits until the API server answers.
+    pub async fn restart_program(&self, program: Program) -> Result<()> {
+        self.kill_program(program)?;
+        self.start_program(program).await?;
+        self.wait_until_ready().await
+    }
+
     /// Asks a program to end (SIGTERM) and waits. The API server ends its watches first.
     pub async fn stop_program(&self, program: Program) -> Result<()> {
         self.processes().signal(program, Signal::SIGTERM)?;

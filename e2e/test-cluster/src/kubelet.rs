@@ -2,10 +2,11 @@
 //!
 //! Pods are not bound to a node, so the API server deletes them at once when they are to end, without a grace period.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::hash::{DefaultHasher, Hash as _, Hasher as _};
 use std::net::Ipv4Addr;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::StreamExt as _;
 use jiff::Timestamp;
@@ -17,6 +18,9 @@ use kube::{Api, Client, ResourceExt as _};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+
+/// How soon it tries again to say what it could not.
+const AGAIN: Duration = Duration::from_millis(200);
 
 /// What becomes of a pod.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -102,6 +106,8 @@ impl Drop for FakeKubelet {
 async fn look_after(client: Client, pods: Api<Pod>, mut rules: watch::Receiver<Rule>) {
     let mut events = watcher(pods, Config::default()).default_backoff().boxed();
     let mut known: BTreeMap<(Option<String>, String), Pod> = BTreeMap::new();
+    // Those of whom it could not be told, because the API server was away.
+    let mut untold = BTreeSet::new();
     loop {
         let concerned: Vec<Pod> = tokio::select! {
             event = events.next() => match event {
@@ -125,20 +131,28 @@ async fn look_after(client: Client, pods: Api<Pod>, mut rules: watch::Receiver<R
                 Ok(()) => known.values().cloned().collect(),
                 Err(_) => return,
             },
+            () = tokio::time::sleep(AGAIN), if !untold.is_empty() => {
+                untold.iter().filter_map(|key| known.get(key).cloned()).collect()
+            }
         };
         for pod in concerned {
             let fate = rules.borrow()(&pod);
-            tell(&client, &pod, &fate).await;
+            if tell(&client, &pod, &fate).await {
+                untold.remove(&key(&pod));
+            } else {
+                untold.insert(key(&pod));
+            }
         }
+        untold.retain(|key| known.contains_key(key));
     }
 }
 
-/// Writes a pod's status, unless it says the same already.
-async fn tell(client: &Client, pod: &Pod, fate: &Fate) {
+/// Writes a pod's status, unless it says the same already. Whether it is said.
+async fn tell(client: &Client, pod: &Pod, fate: &Fate) -> bool {
     let live = serde_json::to_value(&pod.status).unwrap_or_default();
     let ended = matches!(live["phase"].as_str(), Some("Succeeded" | "Failed"));
     let Some(status) = status(pod, fate).filter(|status| !ended && essence(status) != essence(&live)) else {
-        return;
+        return true;
     };
     let pods: Api<Pod> = Api::namespaced(client.clone(), &pod.namespace().unwrap_or_default());
     let patch = Patch::Merge(json!({ "status": status }));
@@ -146,10 +160,13 @@ async fn tell(client: &Client, pod: &Pod, fate: &Fate) {
         .patch_status(&pod.name_any(), &PatchParams::default(), &patch)
         .await
     {
-        Ok(_) => {}
+        Ok(_) => true,
         // It was deleted meanwhile.
-        Err(kube::Error::Api(status)) if status.is_not_found() => {}
-        Err(error) => eprintln!("fake kubelet: {}: {error}", pod.name_any()),
+        Err(kube::Error::Api(status)) if status.is_not_found() => true,
+        Err(error) => {
+            eprintln!("fake kubelet: {}: {error}", pod.name_any());
+            false
+        }
     }
 }
 

@@ -182,7 +182,7 @@ async fn a_watch_that_is_not_allowed_is_named_and_holds_up_no_other() -> Result<
         watching
             .0
             .run(client, watching.1, scope, Pace::default().look_anew, stop)
-            .await
+            .await;
     });
     tokio::time::timeout(PATIENCE, live.ready()).await?;
     let problems = live.problems();

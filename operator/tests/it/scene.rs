@@ -163,7 +163,7 @@ async fn watching(client: &Client, discovery: &Discovery, scope: Scope) -> Resul
         let capabilities = discovery.subscribe();
         async move {
             live.run(client, capabilities, scope, Pace::default().look_anew, stop)
-                .await
+                .await;
         }
     };
     let running = Running {

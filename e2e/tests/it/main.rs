@@ -15,6 +15,7 @@ mod migrate;
 mod processes;
 mod refusals;
 mod rotation;
+mod schedule_faults;
 mod schedules;
 mod serve;
 mod settings;

@@ -19,8 +19,8 @@ use crate::processes::{SECRET, start};
 const PATIENCE: Duration = Duration::from_mins(1);
 
 /// A platform's resource, its operator, and its processes, which a cluster with nodes would run as pods.
-struct World {
-    scene: Scene,
+pub(crate) struct World {
+    pub(crate) scene: Scene,
     cluster: &'static Cluster,
     namespace: Namespace,
     client: kube::Client,
@@ -33,7 +33,10 @@ struct World {
 
 impl World {
     async fn new() -> Result<Self> {
-        let cluster = Cluster::shared_with(Options::NONE).await?;
+        Self::on(Cluster::shared_with(Options::NONE).await?).await
+    }
+
+    pub(crate) async fn on(cluster: &'static Cluster) -> Result<Self> {
         let namespace = cluster.namespace("schedules").await?;
         let client = cluster.client().await?;
         let scene = Scene::new()?;
@@ -92,7 +95,7 @@ impl World {
         Ok(())
     }
 
-    fn api(&self, api_version: &str, kind: &str) -> Api<DynamicObject> {
+    pub(crate) fn api(&self, api_version: &str, kind: &str) -> Api<DynamicObject> {
         let (group, version) = api_version.split_once('/').unwrap_or(("", api_version));
         let resource = ApiResource::from_gvk(&GroupVersionKind::gvk(group, version, kind));
         Api::namespaced_with(self.client.clone(), self.namespace.name(), &resource)
@@ -110,16 +113,16 @@ impl World {
         Ok(())
     }
 
-    async fn todo(&self, kind: &str, name: &str, spec: &Value) -> Result<()> {
+    pub(crate) async fn todo(&self, kind: &str, name: &str, spec: &Value) -> Result<()> {
         self.apply("todoplatform.dev/v1alpha1", kind, name, &json!({"spec": spec}))
             .await
     }
 
-    fn schedules(&self) -> Api<DynamicObject> {
+    pub(crate) fn schedules(&self) -> Api<DynamicObject> {
         self.api("todoplatform.dev/v1alpha1", "RecurringSchedule")
     }
 
-    async fn internal_key(&self) -> Result<Option<String>> {
+    pub(crate) async fn internal_key(&self) -> Result<Option<String>> {
         let secret = self.api("v1", "Secret").get_opt("acme-internal-key").await?;
         let Some(secret) = secret else {
             return Ok(None);
@@ -129,12 +132,12 @@ impl World {
         Ok(Some(String::from_utf8(key.context("no key")?.0.clone())?))
     }
 
-    async fn status(&self, name: &str) -> Result<Value> {
+    pub(crate) async fn status(&self, name: &str) -> Result<Value> {
         Ok(self.schedules().get(name).await?.data["status"].clone())
     }
 
     /// Waits until the schedule's condition begins so, and returns its status then.
-    async fn wait_for(&self, name: &str, kind: &str, beginning: &str) -> Result<Value> {
+    pub(crate) async fn wait_for(&self, name: &str, kind: &str, beginning: &str) -> Result<Value> {
         let mut said = String::new();
         let waited = wait_for(beginning, PATIENCE, || async {
             let object = self.schedules().get(name).await?;
@@ -154,7 +157,7 @@ impl World {
         waited.with_context(|| format!("{kind} of {name}: {said}; the operator says: {}", operator()))
     }
 
-    async fn ada(&self) -> Result<Client> {
+    pub(crate) async fn ada(&self) -> Result<Client> {
         let token = self
             .scene
             .run_well(["token", "--user", "ada", "--secret", SECRET])
@@ -179,12 +182,12 @@ impl World {
         Ok((String::from_utf8(said)?, output.status.success()))
     }
 
-    async fn delete(&self, name: &str) -> Result<()> {
+    pub(crate) async fn delete(&self, name: &str) -> Result<()> {
         self.schedules().delete(name, &DeleteParams::default()).await?;
         Ok(())
     }
 
-    async fn wait_until_gone(&self, name: &str) -> Result<()> {
+    pub(crate) async fn wait_until_gone(&self, name: &str) -> Result<()> {
         wait_for("the resource to go", PATIENCE, || async {
             Ok(self.schedules().get_opt(name).await?.is_none().then_some(()))
         })
@@ -193,7 +196,7 @@ impl World {
 }
 
 /// A task for each second.
-fn every_second(title: &str) -> Value {
+pub(crate) fn every_second(title: &str) -> Value {
     json!({
         "platformRef": {"name": "acme"},
         "user": "ada",
@@ -202,7 +205,7 @@ fn every_second(title: &str) -> Value {
     })
 }
 
-async fn titled(ada: &Client, beginning: &str) -> Result<Vec<String>> {
+pub(crate) async fn titled(ada: &Client, beginning: &str) -> Result<Vec<String>> {
     let tasks = ada.list("/tasks").await?;
     let titles = tasks.iter().filter_map(|task| task["title"].as_str());
     Ok(titles

@@ -14,6 +14,7 @@ use kube::core::DynamicObject;
 use kube::{Api, Client};
 use serde_json::Value;
 
+use crate::apply::let_go;
 use crate::capabilities::Capabilities;
 use crate::child::{ChildKey, Children, Kind};
 use crate::error::{Call, Error, Result};
@@ -33,6 +34,8 @@ pub struct Pruning<'a> {
     pub is_complete: bool,
     /// What becomes of what holds data.
     pub data: Data,
+    /// Whether what holds data is to outlive the platform.
+    pub is_retained: bool,
 }
 
 /// What becomes of what holds data.
@@ -56,7 +59,11 @@ pub async fn prune(
     if !pruning.is_complete {
         return Ok(deleted);
     }
-    for object in superfluous(pruning, &live.of(pruning.names)) {
+    let children = live.of(pruning.names);
+    for object in children.iter().filter(|object| is_to_be_let_go(pruning, object)) {
+        let_go(client, capabilities, live, object, pruning.uid).await?;
+    }
+    for object in superfluous(pruning, &children) {
         if !live.is_listed(&object.key) {
             continue;
         }
@@ -83,6 +90,16 @@ pub fn superfluous(pruning: Pruning<'_>, children: &[Arc<Observed>]) -> Vec<Arc<
         !is_built && !is_latest && !is_anothers && is_at_home && !stays && !object.is_deleting
     };
     children.iter().filter(goes).cloned().collect()
+}
+
+/// Whether this is data that are not asked for any more and are to stay, and would go with the platform.
+fn is_to_be_let_go(pruning: Pruning<'_>, object: &Observed) -> bool {
+    pruning.is_retained
+        && pruning.data == Data::Keep
+        && holds_data(object)
+        && object.controller.as_deref() == Some(pruning.uid)
+        && !pruning.built.asks_for(&object.key)
+        && !object.is_deleting
 }
 
 /// Whether a platform may have this kind in another namespace than its own.
@@ -191,6 +208,7 @@ mod tests {
             built: &all,
             is_complete: true,
             data,
+            is_retained: false,
         };
         let gone = superfluous(pruning, children);
         gone.iter().map(|object| object.key.name.clone()).collect()

@@ -55,6 +55,8 @@ pub async fn apply(client: &Client, capabilities: &Capabilities, live: &Live, ch
         return Err(Error::NotServed(child.key.kind));
     };
     let writer = Writer {
+        client,
+        capabilities,
         api: Api::namespaced_with(client.clone(), &child.key.namespace, &resource),
         live,
         child,
@@ -77,7 +79,40 @@ pub fn drift(live: &Live, child: &Child) -> Option<String> {
     }
 }
 
+/// Takes the platform with this UID off an object's owners, so that it outlives it. An apply without an owner does not do
+/// that where the object was made without an apply. Answers the object as it is then.
+pub async fn let_go(
+    client: &Client,
+    capabilities: &Capabilities,
+    live: &Live,
+    seen: &Observed,
+    platform: &str,
+) -> Result<Observed> {
+    let key = &*seen.key;
+    let Some(resource) = key.kind.resource(capabilities) else {
+        return Err(Error::NotServed(key.kind));
+    };
+    let api: Api<DynamicObject> = Api::namespaced_with(client.clone(), &key.namespace, &resource);
+    let now = seen.value();
+    let owners = now["metadata"]["ownerReferences"].as_array().into_iter().flatten();
+    let others: Vec<&Value> = owners.filter(|owner| owner["uid"] != platform).collect();
+    let patch = json!({"metadata": {"uid": seen.uid, "resourceVersion": seen.version, "ownerReferences": others}});
+    let parameters = PatchParams {
+        field_manager: Some(MANAGER.to_owned()),
+        ..PatchParams::default()
+    };
+    let ticket = live.ticket(key);
+    let answer = api.patch(&key.name, &parameters, &Patch::Merge(&patch)).await;
+    let answer = answer.map_err(|error| Call::on("patch", key).failed(error))?;
+    live.answered(ticket, key.kind, answer.clone(), None);
+    Observed::keep(key.kind, answer).ok_or_else(|| Error::Conflict {
+        object: key.to_string(),
+    })
+}
+
 struct Writer<'a> {
+    client: &'a Client,
+    capabilities: &'a Capabilities,
     api: Api<DynamicObject>,
     live: &'a Live,
     child: &'a Child,
@@ -121,7 +156,11 @@ impl Writer<'_> {
         };
         self.check(&seen)?;
         let is_let_go = owner::is_to_be_let_go(self.child, &seen);
-        let seen = if is_let_go { self.let_go(&seen).await? } else { seen };
+        let seen = if is_let_go {
+            let_go(self.client, self.capabilities, self.live, &seen, &self.child.platform).await?
+        } else {
+            seen
+        };
         // Whatever differs from what was asked for when this was the answer, will when it is asked for again.
         let differs = if seen.answers(&hash) {
             None
@@ -175,27 +214,6 @@ impl Writer<'_> {
         let answer = answer.map_err(|error| Call::on("patch", key).failed(error))?;
         self.live.answered(ticket, key.kind, answer.clone(), hash);
         Ok(answer)
-    }
-
-    /// Takes the platform off an object's owners. An apply without an owner does not do it where the object was made
-    /// without an apply.
-    async fn let_go(&self, seen: &Observed) -> Result<Observed> {
-        let key = &self.child.key;
-        let now = seen.value();
-        let owners = now["metadata"]["ownerReferences"].as_array().into_iter().flatten();
-        let others: Vec<&Value> = owners.filter(|owner| owner["uid"] != *self.child.platform).collect();
-        let patch = json!({"metadata": {"uid": seen.uid, "resourceVersion": seen.version, "ownerReferences": others}});
-        let parameters = PatchParams {
-            field_manager: Some(MANAGER.to_owned()),
-            ..PatchParams::default()
-        };
-        let ticket = self.live.ticket(key);
-        let answer = self.api.patch(&key.name, &parameters, &Patch::Merge(&patch)).await;
-        let answer = answer.map_err(|error| Call::on("patch", key).failed(error))?;
-        self.live.answered(ticket, key.kind, answer.clone(), None);
-        Observed::keep(key.kind, answer).ok_or_else(|| Error::Conflict {
-            object: key.to_string(),
-        })
     }
 
     /// Lets go of `spec.replicas` without a change of it: an apply that leaves out a field that only its manager owns

@@ -15,6 +15,7 @@ use kube::core::DynamicObject;
 use kube::{Client, ResourceExt as _};
 use serde_json::Value;
 use todo_crds::TodoPlatform;
+use todo_crds::platform::DeletionPolicy;
 
 pub use self::change::{Change, Step, masked};
 use crate::capabilities::Capabilities;
@@ -79,6 +80,7 @@ pub async fn against(client: &Client, settings: &Settings, platform: TodoPlatfor
         built: &built,
         is_complete: built.is_complete(),
         data: Data::Keep,
+        is_retained: platform.spec.deletion_policy == DeletionPolicy::Retain,
     };
     if pruning.is_complete {
         for object in superfluous(pruning, &observed) {

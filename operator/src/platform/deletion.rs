@@ -72,6 +72,7 @@ pub(super) async fn clean_up(context: &Context, platform: &Arc<TodoPlatform>, na
         built: &Children::default(),
         is_complete: true,
         data: if deletes { Data::Delete } else { Data::Keep },
+        is_retained: !deletes,
     };
     let waited = context.departures.waited(names);
     let is_late = waited > context.pace.let_go;

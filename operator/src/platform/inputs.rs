@@ -148,9 +148,11 @@ pub struct DatabaseFacts {
     pub volume: Option<VolumeFacts>,
     /// There is a CloudNativePG `Cluster` of this platform already.
     pub is_cluster: bool,
+    /// The volume that this `Cluster` asks for, for when the manifest says nothing of it any more.
+    pub left_volume: Option<VolumeFacts>,
 }
 
-/// What a StatefulSet asks for as its volume.
+/// The volume that a database asks for.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct VolumeFacts {
     /// The size, as a quantity.

@@ -6,7 +6,7 @@ use jiff::Timestamp;
 use kube::Resource as _;
 use kube::runtime::controller::Action;
 use todo_crds::TodoPlatform;
-use todo_crds::platform::TodoPlatformStatus;
+use todo_crds::platform::{DeletionPolicy, TodoPlatformStatus};
 
 use super::brokers::Found;
 use super::build::build;
@@ -229,6 +229,7 @@ async fn prune_all(
         built: &kept,
         is_complete: work.is_complete && children.is_complete(),
         data: Data::Keep,
+        is_retained: inputs.platform.spec.deletion_policy == DeletionPolicy::Retain,
     };
     let deleted = prune(&context.client, capabilities, &context.live, pruning).await?;
     for key in &deleted {

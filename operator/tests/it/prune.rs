@@ -21,6 +21,7 @@ async fn run(scene: &Scene, built: &Children, is_complete: bool, data: Data) -> 
         built,
         is_complete,
         data,
+        is_retained: false,
     };
     let deleted = prune(&scene.client, &scene.capabilities, &scene.live, pruning).await?;
     Ok(deleted.iter().map(ToString::to_string).collect())

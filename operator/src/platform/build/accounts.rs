@@ -3,7 +3,7 @@
 
 use k8s_openapi::api::core::v1::ServiceAccount;
 
-use super::database::{Place, place};
+use super::database::{self, Place};
 use super::draft::Draft;
 use crate::child::{Child, Kind, Tenure};
 
@@ -23,7 +23,7 @@ pub(super) fn build(draft: &Draft) -> Vec<Child> {
         .map(|component| of(names.component(component), component.as_str(), Tenure::Owned))
         .collect();
     accounts.push(of(names.migration_account(), "migrate", Tenure::Owned));
-    if place(draft) == Place::StatefulSet {
+    if database::own(draft) == Some(Place::StatefulSet) {
         // It stays as long as the pod that runs by it.
         accounts.push(of(names.database(), "db", draft.tenure_of_data()));
     }

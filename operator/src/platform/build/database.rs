@@ -75,6 +75,19 @@ pub(crate) fn place(draft: &Draft) -> Place {
     }
 }
 
+/// The database that the platform has of its own, if any: the one that its data are in, or one from before that it has
+/// left for a database of the user's. That stays too, with all that it needs to run and to be opened, until somebody
+/// deletes it: there may be data in it that nobody has taken along yet.
+pub(crate) fn own(draft: &Draft) -> Option<Place> {
+    let found = &draft.inputs.database;
+    match place(draft) {
+        Place::Given if found.is_cluster => Some(Place::Cluster),
+        Place::Given if found.is_stateful_set => Some(Place::StatefulSet),
+        Place::Given | Place::Lost => None,
+        place => Some(place),
+    }
+}
+
 /// Where the database's URL is.
 pub(super) fn url_key(draft: &Draft) -> SecretKey {
     match &draft.spec.database.url_secret_ref {
@@ -93,26 +106,25 @@ pub(super) fn url(draft: &Draft, password: &str) -> String {
 }
 
 pub(super) fn build(draft: &Draft) -> Vec<Child> {
-    match place(draft) {
-        Place::Given | Place::Lost => vec![],
-        Place::Cluster => vec![cluster(draft)],
-        Place::StatefulSet => vec![service(draft), stateful_set(draft)],
+    match own(draft) {
+        Some(Place::Cluster) => vec![cluster(draft)],
+        Some(Place::StatefulSet) => vec![service(draft), stateful_set(draft)],
+        Some(Place::Given | Place::Lost) | None => vec![],
     }
 }
 
-fn size(draft: &Draft) -> String {
-    let storage = draft.spec.database.storage.as_ref();
-    storage.map_or(DEFAULT_SIZE.to_owned(), |storage| storage.size.clone())
-}
-
-fn class(draft: &Draft) -> Option<String> {
-    draft.spec.database.storage.as_ref()?.class_name.clone()
-}
-
 fn cluster(draft: &Draft) -> Child {
+    // The manifest says nothing of one that the platform has left.
+    let left = draft.inputs.database.left_volume.clone();
+    let left = left.filter(|_| draft.spec.database.url_secret_ref.is_some());
+    let volume = left.unwrap_or_else(|| asked_volume(draft));
     let mut storage = Map::new();
-    storage.insert("size".to_owned(), size(draft).into());
-    storage.extend(class(draft).map(|class| ("storageClass".to_owned(), Value::from(class))));
+    storage.insert("size".to_owned(), volume.size.into());
+    storage.extend(
+        volume
+            .class
+            .map(|class| ("storageClass".to_owned(), Value::from(class))),
+    );
     let object = draft.object(Kind::DatabaseCluster, draft.names.database());
     let object = object.component(COMPONENT).tenure(draft.tenure_of_data());
     object.content(&json!({"spec": {
@@ -156,11 +168,16 @@ pub(super) fn selector(draft: &Draft) -> std::collections::BTreeMap<String, Stri
 
 /// The volume of the evaluation database: what it has once it is there, for a StatefulSet's cannot be changed.
 fn volume(draft: &Draft) -> VolumeFacts {
-    let asked = || VolumeFacts {
-        size: size(draft),
-        class: class(draft),
-    };
-    draft.inputs.database.volume.clone().unwrap_or_else(asked)
+    let found = draft.inputs.database.volume.clone();
+    found.unwrap_or_else(|| asked_volume(draft))
+}
+
+fn asked_volume(draft: &Draft) -> VolumeFacts {
+    let storage = draft.spec.database.storage.as_ref();
+    VolumeFacts {
+        size: storage.map_or(DEFAULT_SIZE.to_owned(), |storage| storage.size.clone()),
+        class: storage.and_then(|storage| storage.class_name.clone()),
+    }
 }
 
 fn stateful_set(draft: &Draft) -> Child {

@@ -38,7 +38,7 @@ pub(super) fn build(draft: &Draft) -> Vec<Child> {
             .into_iter()
             .map(|component| of_component(draft, component)),
     );
-    if place(draft) == Place::StatefulSet {
+    if database::own(draft) == Some(Place::StatefulSet) {
         let mut policy = Policy::of(database::selector(draft));
         policy.take(&[database::PORT], Some(pods(every_pod(draft))));
         // It stays with the database that it guards.

@@ -9,7 +9,7 @@ use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
 use kube::ResourceExt as _;
 
-use super::database::{self, Place, place};
+use super::database::{self, Place};
 use super::draft::Draft;
 use crate::child::{Child, Kind, Write};
 use crate::names::ROTATE_INTERNAL_KEY;
@@ -41,7 +41,7 @@ pub(super) fn build(draft: &Draft) -> Vec<Child> {
         once(names.app_token(), "dapr", data([(DAPR_TOKEN_KEY, &drawn.app_token)]));
         once(names.dapr_token(), "dapr", data([(DAPR_TOKEN_KEY, &drawn.dapr_token)]));
     }
-    if place(draft) == Place::StatefulSet {
+    if database::own(draft) == Some(Place::StatefulSet) {
         secrets.push(database(draft));
     }
     if let Some(values) = kafka(draft) {

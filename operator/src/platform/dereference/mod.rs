@@ -230,10 +230,18 @@ async fn kafka_user(
 fn database(seen: &Seen, names: &Names) -> DatabaseFacts {
     let own = |kind| seen.get(kind, &names.namespace, &names.database());
     let stateful_set = own(Kind::StatefulSet);
+    let cluster = own(Kind::DatabaseCluster);
     DatabaseFacts {
         is_stateful_set: stateful_set.is_some(),
         volume: stateful_set.and_then(volume),
-        is_cluster: own(Kind::DatabaseCluster).is_some(),
+        is_cluster: cluster.is_some(),
+        left_volume: cluster.and_then(|cluster| {
+            let storage = cluster.pointer("/spec/storage")?;
+            Some(VolumeFacts {
+                size: storage["size"].as_str()?.to_owned(),
+                class: storage["storageClass"].as_str().map(ToOwned::to_owned),
+            })
+        }),
     }
 }
 

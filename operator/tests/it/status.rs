@@ -377,7 +377,7 @@ fn a_note_disturbs_nothing() {
         .before("1.4.0")
         .deployment("api", "1.4.0", [1, 1, 1])
         .problem(
-            ConditionType::Degraded,
+            ConditionType::Ready,
             Severity::Note,
             "NoPodMonitor",
             "spec.observability.podMonitor has no effect here",

@@ -155,12 +155,12 @@ fn problem<'a>(report: &'a Report<'_>, about: ConditionType) -> Option<&'a Probl
     problems.find(|problem| problem.about == about && problem.severity > Severity::Note)
 }
 
-/// The notes with this condition, after what it says anyway.
-fn with_notes(report: &Report<'_>, about: ConditionType, message: String) -> String {
+/// Every note, after what is said anyway.
+fn with_notes(report: &Report<'_>, message: String) -> String {
     report
         .problems
         .iter()
-        .filter(|problem| problem.about == about && problem.severity == Severity::Note)
+        .filter(|problem| problem.severity == Severity::Note)
         .fold(message, |message, note| format!("{message}; {}", note.message))
 }
 
@@ -486,7 +486,7 @@ fn degraded(report: &Report<'_>, components: &[ComponentState], others: [&Findin
     if let Some(failed) = others.into_iter().find(|finding| failed.contains(&finding.reason)) {
         return Finding::yes(ABOUT, failed.reason, &failed.message);
     }
-    let message = with_notes(report, ABOUT, "nothing is amiss".to_owned());
+    let message = with_notes(report, "nothing is amiss".to_owned());
     Finding::no(ABOUT, "AsAsked", message)
 }
 

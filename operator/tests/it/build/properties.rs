@@ -12,8 +12,8 @@ use serde::de::DeserializeOwned;
 use serde_json::Value;
 use todo_operator::child::{Child, Children, Kind, Stage, Tenure, Write};
 use todo_operator::names::{NAMESPACE_LABEL, Names, PLATFORM_LABEL};
-use todo_operator::platform::Inputs;
 use todo_operator::platform::build::build;
+use todo_operator::platform::{Inputs, VolumeFacts};
 
 use super::restricted::violations;
 use super::{SECRET, bare, cases, facts, full, full_but, inputs, manifest, pod_spec, sample, values, with_spec};
@@ -670,6 +670,47 @@ fn selectors_in<'a>(expression: &'a Expr, found: &mut Vec<&'a VectorSelector>) {
         Expr::MatrixSelector(selector) => found.push(&selector.vs),
         Expr::Call(call) => call.args.args.iter().for_each(|argument| selectors_in(argument, found)),
         _ => {}
+    }
+}
+
+/// What the database runs by, and the only key to it, must be there on the way back.
+#[test]
+fn a_database_that_a_platform_has_left_stays_with_what_it_needs() {
+    for policy in ["Retain", "Delete"] {
+        let with_policy = |inputs: &Inputs| with_spec(inputs, |spec| spec["deletionPolicy"] = policy.into());
+        let own = with_policy(&inputs(sample("platform.yaml"), bare()));
+        let name = Names::of(&own.platform).database();
+        let mut left = with_spec(&own, |spec| {
+            spec["database"]["urlSecretRef"] = serde_json::json!({"name": "acme-db", "key": "url"});
+        });
+        left.secrets.insert("acme-db".to_owned(), facts(&values("acme-db")));
+        let of_database = |inputs: &Inputs| -> Vec<Child> {
+            let children = build(inputs);
+            children
+                .iter()
+                .filter(|child| child.key.name == name)
+                .cloned()
+                .collect()
+        };
+        assert_eq!(of_database(&own).len(), 4, "account, Secret, Service and StatefulSet");
+        assert_eq!(of_database(&left), of_database(&own), "{policy}");
+        left.database = todo_operator::platform::DatabaseFacts::default();
+        assert_eq!(of_database(&left), vec![], "somebody has deleted it");
+
+        let mut left = with_spec(&with_policy(&inputs(sample("platform.yaml"), full())), |spec| {
+            spec["database"]["urlSecretRef"] = serde_json::json!({"name": "acme-db", "key": "url"});
+        });
+        left.database.left_volume = Some(VolumeFacts {
+            size: "100Gi".to_owned(),
+            class: None,
+        });
+        let children = build(&left);
+        let cluster = get(&children, Kind::DatabaseCluster, &name).unwrap();
+        assert_eq!(
+            cluster["spec"]["storage"],
+            serde_json::json!({"size": "100Gi"}),
+            "no smaller one"
+        );
     }
 }
 

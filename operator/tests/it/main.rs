@@ -20,4 +20,7 @@ mod platforms;
 mod prune;
 mod rights;
 mod scene;
+mod schedules;
+mod schema;
+mod specs;
 mod status;

@@ -240,6 +240,33 @@ mod tests {
     }
 
     #[test]
+    fn data_that_are_not_asked_for_any_more_are_let_go_only_where_they_are_to_stay() {
+        let names = names();
+        let let_go = |object: &Observed, is_retained: bool, data: Data| {
+            let pruning = Pruning {
+                names: &names,
+                uid: "1",
+                built: &Children::default(),
+                is_complete: true,
+                data,
+                is_retained,
+            };
+            is_to_be_let_go(pruning, object)
+        };
+        let topic = live(Kind::KafkaTopic, "shop", "topic", Some("1"), DAY);
+        assert!(let_go(&topic, true, Data::Keep));
+        assert!(!let_go(&topic, false, Data::Keep));
+        assert!(!let_go(&topic, true, Data::Delete));
+        for other in [
+            live(Kind::KafkaTopic, "shop", "another's", Some("2"), DAY),
+            live(Kind::KafkaTopic, "shop", "free", None, DAY),
+            live(Kind::ConfigMap, "shop", "no data", Some("1"), DAY),
+        ] {
+            assert!(!let_go(&other, true, Data::Keep), "{:?}", other.key);
+        }
+    }
+
+    #[test]
     fn the_latest_migration_stays_also_when_it_is_of_a_release_before() {
         let children = [
             live(Kind::Job, "shop", "old", Some("1"), "2026-01-01T00:00:00Z"),

@@ -81,7 +81,8 @@ pub(crate) struct Specs {
 
 /// What one platform keeps for life.
 struct Life {
-    /// The claims of a StatefulSet cannot be changed, and CloudNativePG takes no smaller volume.
+    /// CloudNativePG takes no smaller volume. That of the database for evaluation stays, whatever is asked for, and the
+    /// status says so: where there is only that, it is drawn for each spec.
     storage: Option<Value>,
     /// Kafka takes no partition away.
     partitions: [u32; 3],
@@ -103,11 +104,7 @@ impl Specs {
             has_own_database: false,
             is_first: true,
         };
-        let storage = |draw: &mut Self| {
-            let class = ("className", (|draw| draw.one_of(&["fast", "slow"])) as Draw);
-            with(draw.fields([class]), "size", draw.one_of(&["1Gi", "2.5Gi", "10Gi"]))
-        };
-        let storage = specs.is_so().then(|| storage(&mut specs));
+        let storage = specs.storage();
         let partitions = [(); 3].map(|()| specs.random.random_range(1..4));
         specs.life = Life {
             storage,
@@ -169,7 +166,11 @@ impl Specs {
         let may_be_own = self.is_first || self.has_own_database || self.ground.makes_databases_later;
         let mut database = if may_be_own && self.is_so() {
             self.has_own_database = true;
-            let storage = self.life.storage.clone();
+            let storage = if self.ground.makes_databases_later {
+                self.life.storage.clone()
+            } else {
+                self.storage()
+            };
             storage.map_or_else(|| json!({}), |storage| json!({"storage": storage}))
         } else {
             let secret = self.one_of(&[
@@ -182,6 +183,12 @@ impl Specs {
             database["pool"] = json!({"max": self.number(4, 60)});
         }
         database
+    }
+
+    fn storage(&mut self) -> Option<Value> {
+        let class = ("className", (|draw| draw.one_of(&["fast", "slow"])) as Draw);
+        let storage = with(self.fields([class]), "size", self.one_of(&["1Gi", "2.5Gi", "10Gi"]));
+        self.is_so().then_some(storage)
     }
 
     fn kafka(&mut self) -> Option<Value> {

@@ -41,6 +41,11 @@ pub struct Load {
 impl Load {
     /// Begins `clients` clients over these users. The same seed makes the same choices.
     pub fn start(users: Vec<Client>, clients: u64, seed: u64) -> Self {
+        Self::paced(users, clients, seed, THINK)
+    }
+
+    /// The same with clients that think for so long between two requests.
+    pub fn paced(users: Vec<Client>, clients: u64, seed: u64, think: Duration) -> Self {
         let ledger = Arc::new(Ledger::default());
         let users = Arc::new(users);
         let stop = Arc::new(AtomicBool::new(false));
@@ -50,6 +55,7 @@ impl Load {
                 ledger: Arc::clone(&ledger),
                 users: Arc::clone(&users),
                 stop: Arc::clone(&stop),
+                think,
                 random: StdRng::seed_from_u64(seed.wrapping_add(number)),
             };
             running.spawn(worker.run());
@@ -84,6 +90,7 @@ struct Worker {
     ledger: Arc<Ledger>,
     users: Arc<Vec<Client>>,
     stop: Arc<AtomicBool>,
+    think: Duration,
     random: StdRng,
 }
 
@@ -115,7 +122,7 @@ impl Worker {
                 88..94 => self.read(user).await?,
                 _ => self.complete_one_of_a_schedule(user).await?,
             }
-            tokio::time::sleep(THINK).await;
+            tokio::time::sleep(self.think).await;
         }
         Ok(())
     }

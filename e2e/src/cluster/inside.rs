@@ -11,14 +11,14 @@ use std::sync::{Mutex, MutexGuard, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, Result, bail, ensure};
+use anyhow::{Context, Result, anyhow, bail, ensure};
 use nix::errno::Errno;
 use nix::sys::wait::wait;
 use serde_json::{Value, json};
 use todo_test_tools::{self as tools, CrdGroup};
 
 use super::part::{INNER_POSTGRES_PORT, Part, Parts};
-use super::{IMAGES, KAFKA_PORT, NODE_ADDRESS, POSTGRES_PORT, PROCESS, READY, images, network};
+use super::{IMAGES, KAFKA_LOGIN_PORT, KAFKA_PORT, NODE_ADDRESS, POSTGRES_PORT, PROCESS, READY, images, network};
 use crate::stack::kafka;
 
 const NAMES: &str = include_str!("manifests/names.yaml");
@@ -30,6 +30,7 @@ const KNOWN_PATIENCE: Duration = Duration::from_secs(30);
 const POLL: Duration = Duration::from_millis(200);
 /// Volumes that pods may claim: nobody makes them on demand here.
 const VOLUMES: usize = 8;
+const VOLUMES_FOLDER: &str = "volumes";
 
 /// Starts a cluster and stays. `folder` is empty; `todo` is a binary of the platform, which runs PostgreSQL.
 pub async fn run(folder: &Path, cgroup: &str, todo: &Path) -> Result<()> {
@@ -105,10 +106,13 @@ impl Inside {
         }
         command("mount", ["-t", "tmpfs", "tmpfs", "/run"])?;
         fs::create_dir_all("/run/lock")?;
-        // Images are written three times over until they are unpacked, and go with the cluster.
-        let images = self.parts.path(IMAGES);
-        fs::create_dir(&images)?;
-        command("mount", ["-t", "tmpfs", "tmpfs", &images.display().to_string()])?;
+        // Images are written three times over until they are unpacked; volumes are written through to the disk with each
+        // commit, which costs seconds where others use it. Both go with the cluster.
+        for name in [IMAGES, VOLUMES_FOLDER] {
+            let folder = self.parts.path(name);
+            fs::create_dir(&folder)?;
+            command("mount", ["-t", "tmpfs", "tmpfs", &folder.display().to_string()])?;
+        }
         self.parts.write_identities()?;
         self.parts.write_settings()
     }
@@ -124,20 +128,14 @@ impl Inside {
 
         self.wait_for(Part::Containerd, || Ok(Parts::containerd_socket().exists()))?;
         self.import(images::first(&self.parts.folder)?)?;
-        self.wait_for(Part::ApiServer, || self.succeeds(&["get", "--raw", "/readyz"]))?;
-        self.say("the API server is ready");
-        for part in [Part::ControllerManager, Part::Scheduler, Part::Kubelet, Part::Proxy] {
-            self.begin(part)?;
-        }
-        self.apply(NAMES)?;
-        self.apply(NEIGHBOURS)?;
-        self.apply(&self.volumes()?.to_string())?;
-        self.wait_for(Part::Kubelet, || self.succeeds(&["get", "node", "node1"]))?;
-        self.kubectl(&["wait", "node/node1", "--for=condition=Ready", "--timeout=180s"])?;
-        self.say("the node is ready");
-        self.import(images::dapr()?)?;
-        self.import(vec![images::postgres(&self.parts.path(IMAGES))?])?;
-        self.say("the images are there");
+        thread::scope(|scope| {
+            let others = scope.spawn(|| self.import_others());
+            let begun = self.start_node();
+            others
+                .join()
+                .map_err(|_| anyhow!("the images were not imported"))?
+                .and(begun)
+        })?;
         self.rolled_out("kube-system", "deployment/coredns")?;
         self.say("names are resolved");
         self.install_dapr()?;
@@ -150,14 +148,40 @@ impl Inside {
         self.kubectl(&["apply", "--server-side", "--filename", &crds])?;
         for kind in ["kafkas", "kafkatopics", "kafkausers"] {
             let crd = format!("crd/{kind}.kafka.strimzi.io");
-            self.kubectl(&["wait", &crd, "--for=condition=Established", "--timeout=60s"])?;
+            // One that has no conditions yet is an error for kubectl.
+            let established = ["wait", &crd, "--for=condition=Established", "--timeout=60s"];
+            self.wait_for(Part::ApiServer, || self.succeeds(&established))?;
         }
         self.apply(KAFKA)?;
-        let listener = format!("events-kafka-bootstrap.kafka.svc:{KAFKA_PORT}");
-        let open = json!({"status": {"listeners": [{"name": "plain", "bootstrapServers": listener}]}}).to_string();
+        let listener = |name: &str, port: u16| json!({"name": name, "bootstrapServers": format!("events-kafka-bootstrap.kafka.svc:{port}")});
+        let listeners = [listener("plain", KAFKA_PORT), listener("login", KAFKA_LOGIN_PORT)];
+        let open = json!({"status": {"listeners": listeners}}).to_string();
         let patch = ["--subresource=status", "--type=merge", "--patch", &open];
         self.kubectl(&[&["--namespace", "kafka", "patch", "kafka/events"], patch.as_slice()].concat())?;
         self.begin(Part::Strimzi)
+    }
+
+    /// The control plane, and a node that takes pods.
+    fn start_node(&self) -> Result<()> {
+        self.wait_for(Part::ApiServer, || self.succeeds(&["get", "--raw", "/readyz"]))?;
+        self.say("the API server is ready");
+        for part in [Part::ControllerManager, Part::Scheduler, Part::Kubelet, Part::Proxy] {
+            self.begin(part)?;
+        }
+        self.apply(NAMES)?;
+        self.apply(NEIGHBOURS)?;
+        self.apply(&self.volumes()?.to_string())?;
+        self.wait_for(Part::Kubelet, || self.succeeds(&["get", "node", "node1"]))?;
+        self.kubectl(&["wait", "node/node1", "--for=condition=Ready", "--timeout=180s"])?;
+        self.say("the node is ready");
+        Ok(())
+    }
+
+    fn import_others(&self) -> Result<()> {
+        self.import(images::dapr()?)?;
+        self.import(vec![images::postgres(&self.parts.path(IMAGES))?])?;
+        self.say("the images are there");
+        Ok(())
     }
 
     fn begin(&self, part: Part) -> Result<()> {
@@ -239,7 +263,7 @@ impl Inside {
         use std::os::unix::fs::PermissionsExt as _;
         let mut volumes = vec![];
         for number in 0..VOLUMES {
-            let path = self.parts.path(&format!("volumes/{number}"));
+            let path = self.parts.path(VOLUMES_FOLDER).join(number.to_string());
             fs::create_dir_all(&path)?;
             // Pods run as users of their own.
             fs::set_permissions(&path, fs::Permissions::from_mode(0o777))?;

@@ -42,6 +42,8 @@ pub mod strimzi;
 pub const NODE_ADDRESS: &str = "172.30.0.1";
 /// Kafka's port there.
 pub const KAFKA_PORT: u16 = 9092;
+/// Where Kafka asks for a login, by SCRAM-SHA-512 and without TLS.
+pub const KAFKA_LOGIN_PORT: u16 = 9094;
 /// PostgreSQL's port there.
 pub const POSTGRES_PORT: u16 = 5432;
 

@@ -12,7 +12,7 @@ use serde_json::json;
 use todo_test_cluster::{Authority, SigningKey};
 use todo_test_tools as tools;
 
-use super::{IMAGES, KAFKA_PORT, NODE_ADDRESS, access, images};
+use super::{IMAGES, KAFKA_LOGIN_PORT, KAFKA_PORT, NODE_ADDRESS, access, images};
 use crate::stack::kafka;
 
 /// Where PostgreSQL itself listens, on loopback within.
@@ -142,7 +142,7 @@ impl Parts {
         let kafka_folder = self.path("kafka");
         fs::create_dir(&kafka_folder)?;
         let settings = kafka::properties(&kafka_folder, NODE_ADDRESS, KAFKA_PORT, KAFKA_CONTROLLER_PORT);
-        self.write("kafka.properties", &settings)
+        self.write("kafka.properties", &with_logins(&settings))
     }
 
     fn kubelet_settings(&self) -> serde_json::Value {
@@ -311,6 +311,27 @@ state = "/run/containerd"
             .with_context(|| format!("cannot write {}", path.display()))?;
         Ok(file.write_all(text.as_bytes())?)
     }
+}
+
+/// A broker's settings with one listener more, where users log in.
+fn with_logins(settings: &str) -> String {
+    let lists = ["listeners", "advertised.listeners", "listener.security.protocol.map"];
+    let more = [
+        format!(",LOGIN://{NODE_ADDRESS}:{KAFKA_LOGIN_PORT}"),
+        format!(",LOGIN://{NODE_ADDRESS}:{KAFKA_LOGIN_PORT}"),
+        ",LOGIN:SASL_PLAINTEXT".to_owned(),
+    ];
+    let lines = settings.lines().map(|line| {
+        let name = line.split('=').next().unwrap_or_default();
+        let more = lists.iter().zip(&more).find(|(list, _)| **list == name);
+        format!("{line}{}\n", more.map_or("", |(_, more)| more))
+    });
+    let logins = [
+        "listener.name.login.sasl.enabled.mechanisms=SCRAM-SHA-512\n",
+        "listener.name.login.scram-sha-512.sasl.jaas.config=\
+         org.apache.kafka.common.security.scram.ScramLoginModule required;\n",
+    ];
+    lines.chain(logins.map(str::to_owned)).collect()
 }
 
 fn pod_network() -> serde_json::Value {

@@ -20,9 +20,9 @@ pub async fn run(kubeconfig: &Path) -> Result<()> {
     let access = Kubeconfig::read_from(kubeconfig)?;
     let config = Config::from_custom_kubeconfig(access, &KubeConfigOptions::default()).await?;
     let client = Client::try_from(config)?;
-    let broker = RealKafka(tools::kafka()?);
-    let _topics = StandInTopicOperator::start(client.clone(), NAMESPACE, StandInKafka::over(broker));
-    let _users = StandInUserOperator::start(client, NAMESPACE)?;
+    let broker = || tools::kafka().map(RealKafka);
+    let _topics = StandInTopicOperator::start(client.clone(), NAMESPACE, StandInKafka::over(broker()?));
+    let _users = StandInUserOperator::over(client, NAMESPACE, broker()?)?;
     std::future::pending().await
 }
 
@@ -31,20 +31,29 @@ struct RealKafka(tools::Kafka);
 
 impl RealKafka {
     fn topics(&self, arguments: &[&str]) -> Result<()> {
-        let mut words = topic_command(&self.0, arguments).into_iter();
-        let mut command = Command::new(words.next().context("a command has a program")?);
-        inside::finish(command.args(words)).context("Kafka's own tool for topics")
+        execute(topic_command(&self.0, arguments)).context("Kafka's own tool for topics")
     }
+}
+
+fn execute(words: Vec<OsString>) -> Result<()> {
+    let mut words = words.into_iter();
+    let mut command = Command::new(words.next().context("a command has a program")?);
+    inside::finish(command.args(words))
 }
 
 /// The program and the arguments of Kafka's own tool for topics, to be run in the cluster's network.
 pub(super) fn topic_command(kafka: &tools::Kafka, arguments: &[&str]) -> Vec<OsString> {
+    command(kafka, "org.apache.kafka.tools.TopicCommand", arguments)
+}
+
+/// The same of any of its tools, by its class.
+fn command(kafka: &tools::Kafka, tool: &str, arguments: &[&str]) -> Vec<OsString> {
     let mut words = vec![kafka.java.clone().into_os_string()];
     // It lives for a second: quick code is not worth compiling.
     words.push("-XX:TieredStopAtLevel=1".into());
     words.extend(java_options(kafka, 256));
     let server = format!("{NODE_ADDRESS}:{KAFKA_PORT}");
-    words.extend(["org.apache.kafka.tools.TopicCommand", "--bootstrap-server", &server].map(OsString::from));
+    words.extend([tool, "--bootstrap-server", &server].map(OsString::from));
     words.extend(arguments.iter().map(OsString::from));
     words
 }
@@ -65,5 +74,19 @@ impl Broker for RealKafka {
 
     fn remove(&self, name: &str) -> Result<()> {
         self.topics(&["--delete", "--if-exists", "--topic", name])
+    }
+
+    fn admit(&self, user: &str, password: &str) -> Result<()> {
+        let login = format!("SCRAM-SHA-512=[password={password}]");
+        let arguments = [
+            "--alter",
+            "--entity-type",
+            "users",
+            "--entity-name",
+            user,
+            "--add-config",
+            &login,
+        ];
+        execute(command(&self.0, "kafka.admin.ConfigCommand", &arguments)).context("Kafka's own tool for users")
     }
 }

@@ -16,6 +16,8 @@ pub trait Broker: Send + Sync {
     fn make(&self, name: &str, topic: &Topic) -> anyhow::Result<()>;
     /// Removes one with its data.
     fn remove(&self, name: &str) -> anyhow::Result<()>;
+    /// Lets a user log in by SCRAM-SHA-512 with this password from now on.
+    fn admit(&self, user: &str, password: &str) -> anyhow::Result<()>;
 }
 
 /// A topic of it.
@@ -77,6 +79,10 @@ impl StandInKafka {
     ) -> Result<(), Refusal> {
         let refuse = |reason, message: String| Err(Refusal { reason, message });
         let mut topics = self.lock();
+        // What could not be made is nowhere, and may be asked for otherwise.
+        if self.broker.is_some() && topics.get(topic).is_some_and(|managed| !managed.is_made) {
+            topics.remove(topic);
+        }
         let managed = topics.entry(topic.to_owned()).or_insert_with(|| Managed {
             topic: Topic {
                 partitions: partitions.unwrap_or(1),

@@ -2,8 +2,9 @@
 //! nobody to hold them against.
 
 use std::collections::BTreeMap;
+use std::sync::Arc;
 
-use anyhow::{Result, bail};
+use anyhow::{Context, Result, bail};
 use k8s_openapi::api::core::v1::Secret;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::OwnerReference;
 use kube::api::{DynamicObject, ObjectMeta, PostParams};
@@ -12,7 +13,7 @@ use rand::distr::{Alphanumeric, SampleString as _};
 use serde_json::json;
 use tokio::task::JoinHandle;
 
-use super::{CLUSTER_LABEL, Condition, follow, is_paused, resource, say};
+use super::{Broker, CLUSTER_LABEL, Condition, follow, is_paused, resource, say};
 use crate::certificates::Authority;
 
 const PASSWORD_LENGTH: usize = 32;
@@ -23,13 +24,23 @@ pub struct StandInUserOperator {
 }
 
 impl StandInUserOperator {
-    /// Begins.
+    /// Begins, without a Kafka.
     pub fn start(client: Client, namespace: &str) -> Result<Self> {
+        Self::begin(client, namespace, None)
+    }
+
+    /// Begins, over a real Kafka: users with a password can log in there.
+    pub fn over(client: Client, namespace: &str, broker: impl Broker + 'static) -> Result<Self> {
+        Self::begin(client, namespace, Some(Arc::new(broker)))
+    }
+
+    fn begin(client: Client, namespace: &str, broker: Option<Arc<dyn Broker>>) -> Result<Self> {
         let api = Api::namespaced_with(client.clone(), namespace, &resource("KafkaUser"));
         let secrets: Api<Secret> = Api::namespaced(client, namespace);
         let authority = Authority::new()?;
         let task = tokio::spawn(async move {
-            follow(api.clone(), |user| reconcile(&api, &secrets, &authority, user)).await;
+            let broker = broker.as_deref();
+            follow(api.clone(), |user| reconcile(&api, &secrets, &authority, broker, user)).await;
         });
         Ok(Self { task })
     }
@@ -45,6 +56,7 @@ async fn reconcile(
     api: &Api<DynamicObject>,
     secrets: &Api<Secret>,
     authority: &Authority,
+    broker: Option<&dyn Broker>,
     user: DynamicObject,
 ) -> Result<()> {
     if user.metadata.deletion_timestamp.is_some() {
@@ -62,6 +74,9 @@ async fn reconcile(
                  password=\"{password}\";"
             );
             keep(secrets, &user, [("password", password), ("sasl.jaas.config", login)]).await?;
+            if let Some(broker) = broker {
+                broker.admit(&name, &password_of(secrets, &name).await?)?;
+            }
             name.clone()
         }
         Some("tls") => {
@@ -78,6 +93,13 @@ async fn reconcile(
     };
     let there = json!({ "username": username, "secret": name });
     say(api, &user, Condition::holds("Ready"), there).await
+}
+
+/// The password that is in the user's Secret: that of an earlier pass, when there was one.
+async fn password_of(secrets: &Api<Secret>, name: &str) -> Result<String> {
+    let data = secrets.get(name).await?.data.unwrap_or_default();
+    let password = data.get("password").context("the Secret has a password")?;
+    Ok(String::from_utf8(password.0.clone())?)
 }
 
 /// Makes the user's Secret, unless it is there: a password does not change by itself.

@@ -7,7 +7,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::Duration;
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Context as _, Result, bail, ensure};
 use futures::{StreamExt as _, TryStreamExt as _, stream};
 use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams};
 use kube::core::GroupVersionKind;
@@ -225,6 +225,22 @@ impl Operator {
     /// What it has complained of.
     pub(crate) fn said(&self) -> String {
         self.process.stderr()
+    }
+
+    /// What `work` comes to, unless the operator ends before: on a machine that is too busy it loses its lease.
+    pub(crate) async fn during<T>(&mut self, work: impl Future<Output = Result<T>>) -> Result<T> {
+        let ends = async {
+            loop {
+                tokio::time::sleep(Duration::from_secs(1)).await;
+                if let Some(status) = self.process.ended()? {
+                    bail!("the operator ended with {status}: {}", self.process.stderr());
+                }
+            }
+        };
+        tokio::select! {
+            done = work => done,
+            ended = ends => ended,
+        }
     }
 
     /// Seconds of processor that it has used so far.

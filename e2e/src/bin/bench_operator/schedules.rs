@@ -28,9 +28,9 @@ pub(crate) async fn measure(count: usize) -> Result<()> {
     };
     ground.database(namespace).await?;
     let mut homes = Watch::start(platforms(&ground.client, namespace));
-    let operator = ground.operator(told).await?;
+    let mut operator = ground.operator(told).await?;
     ground.platform(namespace, "home").await?;
-    homes.until(is_settled).await?;
+    operator.during(homes.until(is_settled)).await?;
 
     eprintln!("{count} schedules");
     let mut seen = Watch::start(schedules(&ground.client, namespace));
@@ -38,17 +38,16 @@ pub(crate) async fn measure(count: usize) -> Result<()> {
     let all = schedules(&ground.client, namespace);
     at_once(count, move |number| make(all.clone(), format!("schedule-{number:05}"))).await?;
     let mut settled = HashSet::new();
-    let last = seen
-        .until(|schedule| {
-            if says(schedule, "Ready", "True") {
-                settled.insert(schedule.name_any());
-            }
-            settled.len() == count
-        })
-        .await?;
+    let all_settled = seen.until(|schedule| {
+        if says(schedule, "Ready", "True") {
+            settled.insert(schedule.name_any());
+        }
+        settled.len() == count
+    });
+    let last = operator.during(all_settled).await?;
     let come = operator.memory_at_rest().await?;
     operator.stop().await?;
-    let operator = ground.operator(told).await?;
+    let mut operator = ground.operator(told).await?;
     let there = operator.memory_at_rest().await?;
     figure("schedules", number(count));
     figure("schedules_settled_s", (last - began).as_secs_f64());
@@ -63,7 +62,7 @@ pub(crate) async fn measure(count: usize) -> Result<()> {
         let sent = Instant::now();
         make(schedules(&ground.client, namespace), name.clone()).await?;
         let is_it = |schedule: &DynamicObject| schedule.name_any() == name && is_current(schedule);
-        took.push(milliseconds(seen.until(is_it).await? - sent));
+        took.push(milliseconds(operator.during(seen.until(is_it)).await? - sent));
         tokio::time::sleep(PAUSE).await;
     }
     figure("new_schedule_p50_ms", percentile(&took, 50));
@@ -76,7 +75,7 @@ pub(crate) async fn measure(count: usize) -> Result<()> {
         let sent = Instant::now();
         ground.platform(namespace, &name).await?;
         let is_it = |platform: &DynamicObject| platform.name_any() == name && is_current(platform);
-        took.push(milliseconds(homes.until(is_it).await? - sent));
+        took.push(milliseconds(operator.during(homes.until(is_it)).await? - sent));
         tokio::time::sleep(PAUSE).await;
     }
     figure("new_platform_p50_ms", percentile(&took, 50));

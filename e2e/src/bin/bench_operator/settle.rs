@@ -11,7 +11,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::discovery::{Discovery, Scope, verbs};
 use kube::{Client, ResourceExt as _};
@@ -89,14 +89,12 @@ async fn by_the_operator(ground: &Ground, namespace: &str, count: usize) -> Resu
     let mut homes = Watch::start(platforms(&ground.client, namespace));
     let mut settled = BTreeMap::new();
     let began = Instant::now();
-    let operator = ground.begin(Told::default())?;
-    let last = homes
-        .until(|platform| {
-            settled.insert(platform.name_any(), is_settled(platform));
-            settled.values().filter(|is_settled| **is_settled).count() == count
-        })
-        .await
-        .with_context(|| operator.said())?;
+    let mut operator = ground.begin(Told::default())?;
+    let all_settled = homes.until(|platform| {
+        settled.insert(platform.name_any(), is_settled(platform));
+        settled.values().filter(|is_settled| **is_settled).count() == count
+    });
+    let last = operator.during(all_settled).await?;
     let cost = Cost {
         took: last - began,
         processor: operator.processor_time()?,

@@ -17,9 +17,9 @@ pub(crate) async fn measure() -> Result<()> {
     let (own, foreign) = (namespaces[0].name(), namespaces[1].name());
     ground.database(own).await?;
     let mut homes = Watch::start(platforms(&ground.client, own));
-    let operator = ground.operator(Told::default()).await?;
+    let mut operator = ground.operator(Told::default()).await?;
     ground.platform(own, "home").await?;
-    homes.until(is_settled).await?;
+    operator.during(homes.until(is_settled)).await?;
     let made = operator.memory_at_rest().await?;
     operator.stop().await?;
 

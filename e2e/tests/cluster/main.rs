@@ -4,7 +4,9 @@
 //! One cluster for all of it, started once: the stages of the test follow one another as a user's would. It needs root
 //! and namespaces; where they are missing it is skipped and says so, and fails if `CI` is set.
 
+mod climb;
 mod install;
+mod people;
 mod platforms;
 mod world;
 
@@ -45,6 +47,8 @@ async fn a_manifest_becomes_a_platform_that_works_and_goes_without_a_trace() -> 
 async fn walk(world: &World) -> Result<()> {
     install::charts(world)?;
     platforms::smallest(world).await?;
+    people::plan_the_climb(world)?;
+    climb::under_load(world).await?;
     platforms::spread_out(world).await?;
     platforms::everything_goes(world).await
 }

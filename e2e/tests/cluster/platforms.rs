@@ -1,17 +1,13 @@
 //! Platforms: one that is all in a pod, one that is spread out over Kafka and Dapr, and their end.
 
-use std::time::Duration;
-
-use anyhow::{Context, Result, ensure};
-use serde_json::{Value, json};
+use anyhow::{Result, ensure};
+use serde_json::json;
 use todo_e2e::client::{Client, text};
 use todo_e2e::wait_for;
 
-use crate::world::{PATIENCE, World};
+use crate::world::{EVENT_PATIENCE, World, items, ready_containers, until};
 
-/// From a commit to the audit log, at the most: the first delivery of a new subscription waits for its group.
-const EVENT_PATIENCE: Duration = Duration::from_mins(1);
-const SCHEDULE_SECONDS: i64 = 10;
+const SCHEDULE_SECONDS: i64 = 5;
 
 /// As it is shipped, with its schedules.
 const SMALLEST: &str = "config/samples/platform.yaml";
@@ -47,7 +43,7 @@ spec:
 pub(crate) async fn smallest(world: &World) -> Result<()> {
     world.kubectl(&["create", "namespace", "first"])?;
     world.kubectl(&["--namespace", "first", "apply", "--filename", &World::path(SMALLEST)])?;
-    world.has_condition("first", "todoplatform/home", "Ready").await?;
+    world.has_condition("first", "todoplatform/home", "Ready")?;
     world.stage("the smallest platform is ready");
     works(world, "first", "home").await?;
     world.stage("the smallest platform works");
@@ -58,7 +54,7 @@ pub(crate) async fn smallest(world: &World) -> Result<()> {
 pub(crate) async fn spread_out(world: &World) -> Result<()> {
     world.namespace_with_database("second", "acme").await?;
     world.apply(SPREAD_OUT)?;
-    world.has_condition("second", "todoplatform/acme", "Ready").await?;
+    world.has_condition("second", "todoplatform/acme", "Ready")?;
     world.stage("the platform over Kafka and Dapr is ready");
     let pods = world.get(&[
         "--namespace",
@@ -84,7 +80,7 @@ pub(crate) async fn everything_goes(world: &World) -> Result<()> {
     ensure!(on_broker.len() >= 3, "Kafka itself has them: {on_broker:?}");
     world.kubectl(&["--namespace", "second", "delete", "todoplatform/acme", "--timeout=3m"])?;
     let theirs = "todoplatform.dev/platform=acme";
-    wait_for("nothing of the platform to be left", PATIENCE, || async {
+    until("nothing of the platform to be left", || async {
         let kinds = "deployments,statefulsets,pods,services,secrets,configmaps,jobs,serviceaccounts,components.dapr.io,\
                      subscriptions.dapr.io,configurations.dapr.io,resiliencies.dapr.io,kafkatopics";
         let left = world.get(&["--all-namespaces", kinds, "--selector", theirs])?;
@@ -132,11 +128,11 @@ spec:
     for pair in made.windows(2) {
         let apart = pair[1].duration_since(pair[0]).as_secs();
         ensure!(
-            (apart - SCHEDULE_SECONDS).abs() <= 3,
+            (apart - SCHEDULE_SECONDS).abs() <= 2,
             "tasks of a schedule of {SCHEDULE_SECONDS} s were made {apart} s apart"
         );
     }
-    world.has_condition(namespace, "recurringschedule/often", "Ready").await
+    world.has_condition(namespace, "recurringschedule/often", "Ready")
 }
 
 /// When the tasks of the schedule were made, in order.
@@ -151,17 +147,4 @@ async fn scheduled(user: &Client) -> Result<Vec<jiff::Timestamp>> {
     }
     made.sort();
     Ok(made)
-}
-
-fn items(list: &Value) -> Result<&Vec<Value>> {
-    list["items"].as_array().context("a list has items")
-}
-
-fn ready_containers(pod: &Value) -> usize {
-    let statuses = pod.pointer("/status/containerStatuses").and_then(Value::as_array);
-    statuses
-        .into_iter()
-        .flatten()
-        .filter(|status| status["ready"] == true)
-        .count()
 }

@@ -14,9 +14,14 @@ use todo_e2e::{process, wait_for};
 
 /// The tag of the image under test, so that nobody takes it for a released one.
 pub(crate) const TAG: &str = "0.1.0";
+/// What kubectl calls the binary by `kubectl todo`.
+const PLUGIN: &str = "kubectl-todo";
 const REPOSITORY: &str = "localhost/todo-platform/todo";
 /// For a platform to become Ready, or to go: pods start, sidecars too, on a busy machine.
 pub(crate) const PATIENCE: Duration = Duration::from_mins(5);
+const PAUSE: Duration = Duration::from_secs(1);
+/// From a commit to the audit log, at the most: the first delivery of a new subscription waits for its group.
+pub(crate) const EVENT_PATIENCE: Duration = Duration::from_mins(1);
 
 pub(crate) struct World {
     cluster: Cluster,
@@ -32,6 +37,7 @@ impl World {
         let image = std::env::var_os("TODO_IMAGE").map_or(todo, PathBuf::from);
         cluster.load(&image_of(&format!("{REPOSITORY}:{TAG}"), &image)?)?;
         let world = Self { cluster, began };
+        std::os::unix::fs::symlink(process::todo_program(), world.folder().join(PLUGIN))?;
         world.stage("the cluster is ready");
         Ok(world)
     }
@@ -59,15 +65,37 @@ impl World {
     }
 
     pub(crate) fn kubectl(&self, arguments: &[&str]) -> Result<String> {
-        output(&mut self.cluster.kubectl(arguments)?)
+        output(&mut self.kubectl_command(arguments)?)
+    }
+
+    /// It finds the binary under test as its plugin.
+    pub(crate) fn kubectl_command(&self, arguments: &[&str]) -> Result<Command> {
+        let mut command = self.cluster.kubectl(arguments)?;
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        let folders = [self.folder().to_owned()].into_iter();
+        let path = std::env::join_paths(folders.chain(std::env::split_paths(&path)))?;
+        command.env("PATH", path);
+        Ok(command)
+    }
+
+    /// Writes a file into the cluster's folder; its path.
+    pub(crate) fn write(&self, name: &str, text: &str) -> Result<String> {
+        let file = self.folder().join(name);
+        std::fs::write(&file, text)?;
+        Ok(file.display().to_string())
     }
 
     /// Applies a manifest.
     pub(crate) fn apply(&self, manifest: &str) -> Result<()> {
-        let file = self.cluster.folder().join("manifest.yaml");
-        std::fs::write(&file, manifest)?;
-        self.kubectl(&["apply", "--filename", &file.display().to_string()])?;
+        let file = self.write("manifest.yaml", manifest)?;
+        self.kubectl(&["apply", "--filename", &file])?;
         Ok(())
+    }
+
+    /// A Secret's value, as text.
+    pub(crate) fn secret(&self, namespace: &str, name: &str, key: &str) -> Result<String> {
+        let template = format!("--output=go-template={{{{index .data \"{key}\" | base64decode}}}}");
+        self.kubectl(&["--namespace", namespace, "get", "secret", name, &template])
     }
 
     /// What kubectl gets, as JSON.
@@ -76,20 +104,12 @@ impl World {
         Ok(serde_json::from_str(&self.kubectl(&all)?)?)
     }
 
-    /// Waits for a condition of a resource.
-    pub(crate) async fn has_condition(&self, namespace: &str, resource: &str, condition: &str) -> Result<()> {
-        let what = format!("{resource} in {namespace} to be {condition}");
-        wait_for(&what, PATIENCE, || async {
-            let live = self.get(&["--namespace", namespace, resource])?;
-            let conditions = live.pointer("/status/conditions").and_then(Value::as_array);
-            let holds = conditions.into_iter().flatten().any(|one| {
-                one["type"] == condition
-                    && one["status"] == "True"
-                    && one["observedGeneration"] == live["metadata"]["generation"]
-            });
-            Ok(holds.then_some(()))
-        })
-        .await
+    /// Waits for a condition of a resource, as it is asked for now.
+    pub(crate) fn has_condition(&self, namespace: &str, resource: &str, condition: &str) -> Result<()> {
+        let condition = format!("--for=condition={condition}");
+        let patience = format!("--timeout={}s", PATIENCE.as_secs());
+        self.kubectl(&["--namespace", namespace, "wait", resource, &condition, &patience])?;
+        Ok(())
     }
 
     /// A namespace with a database for a platform of this name, which the Secret `NAME-db` leads to.
@@ -128,14 +148,8 @@ impl World {
         let address = service.pointer("/spec/clusterIP").and_then(Value::as_str);
         let address = address.context("the Service has an address")?;
         let base = format!("http://{}", self.leading_to(&format!("{address}:80"))?);
-        let file = self.cluster.folder().join("token-secret");
-        let secret = ["--namespace", namespace, "get", "secret", &format!("{platform}-token")]
-            .map(str::to_owned)
-            .into_iter()
-            .chain(["--output=go-template={{.data.secret | base64decode}}".to_owned()]);
-        let secret: Vec<String> = secret.collect();
-        let secret: Vec<&str> = secret.iter().map(String::as_str).collect();
-        std::fs::write(&file, self.kubectl(&secret)?)?;
+        let secret = self.secret(namespace, &format!("{platform}-token"), "secret")?;
+        let file = self.write("token-secret", &secret)?;
         let mut token = process::todo(["token", "--user", user, "--secret-file"]);
         Client::new(&base, output(token.arg(&file))?.trim())
     }
@@ -147,7 +161,8 @@ impl World {
         Ok(topics)
     }
 
-    fn leading_to(&self, inner: &str) -> Result<SocketAddr> {
+    /// An address of loopback that leads to one within the cluster.
+    pub(crate) fn leading_to(&self, inner: &str) -> Result<SocketAddr> {
         self.cluster.leading_to(inner.parse()?)
     }
 
@@ -191,4 +206,32 @@ fn output(command: &mut Command) -> Result<String> {
     let text = String::from_utf8(output.stdout)?;
     ensure!(text.len() < 16 * 1024 * 1024, "too much was said");
     Ok(text)
+}
+
+/// Asks the cluster each second until `ask` has an answer: kubectl costs the cores that the pods wait for.
+pub(crate) async fn until<T, F>(what: &str, ask: impl Fn() -> F) -> Result<T>
+where
+    F: Future<Output = Result<Option<T>>>,
+{
+    wait_for(what, PATIENCE, || async {
+        let answer = ask().await?;
+        if answer.is_none() {
+            tokio::time::sleep(PAUSE).await;
+        }
+        Ok(answer)
+    })
+    .await
+}
+
+pub(crate) fn items(list: &Value) -> Result<&Vec<Value>> {
+    list["items"].as_array().context("a list has items")
+}
+
+pub(crate) fn ready_containers(pod: &Value) -> usize {
+    let statuses = pod.pointer("/status/containerStatuses").and_then(Value::as_array);
+    statuses
+        .into_iter()
+        .flatten()
+        .filter(|status| status["ready"] == true)
+        .count()
 }

@@ -262,7 +262,12 @@ state = "/run/containerd"
             ),
             Part::Scheduler => (
                 &self.node.scheduler,
-                vec![kubeconfig("scheduler"), "--leader-elect=false".to_owned()],
+                vec![
+                    kubeconfig("scheduler"),
+                    "--leader-elect=false".to_owned(),
+                    // It may miss that a claim was bound, and would look again after five minutes.
+                    "--pod-max-in-unschedulable-pods-duration=5s".to_owned(),
+                ],
             ),
             Part::Containerd => (&self.containers.containerd, vec![file("config", "containerd.toml")]),
             Part::Kubelet => (

@@ -8,6 +8,7 @@ mod climb;
 mod install;
 mod people;
 mod platforms;
+mod production;
 mod world;
 
 use std::process::Command;
@@ -49,6 +50,11 @@ async fn walk(world: &World) -> Result<()> {
     platforms::smallest(world).await?;
     people::plan_the_climb(world)?;
     climb::under_load(world).await?;
-    platforms::spread_out(world).await?;
-    platforms::everything_goes(world).await
+    people::look_after(world).await?;
+    install::upgrade_to_mutual_tls(world).await?;
+    platforms::delete_namespace(world)?;
+    production::tells_what_it_waits_for(world).await?;
+    production::works_when_fitted(world).await?;
+    production::goes_without_a_trace(world).await?;
+    platforms::namespaces_are_gone(world)
 }

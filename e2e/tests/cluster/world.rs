@@ -98,6 +98,12 @@ impl World {
         self.kubectl(&["--namespace", namespace, "get", "secret", name, &template])
     }
 
+    /// A Secret's value, as resources show it.
+    pub(crate) fn encoded(&self, namespace: &str, name: &str, key: &str) -> Result<String> {
+        let template = format!("--output=go-template={{{{index .data \"{key}\"}}}}");
+        self.kubectl(&["--namespace", namespace, "get", "secret", name, &template])
+    }
+
     /// What kubectl gets, as JSON.
     pub(crate) fn get(&self, arguments: &[&str]) -> Result<Value> {
         let all = [&["get", "--output=json"], arguments].concat();

@@ -409,4 +409,22 @@ fn only_another_answer_or_another_reason_is_a_turn() {
         turned(Finding::yes(about, "AllComponentsAvailable", "api 1/1")),
         Some(2_000)
     );
+
+    let first = |finding: Finding| !date(vec![finding], &[], Some(1), Timestamp::UNIX_EPOCH).1.is_empty();
+    assert!(first(Finding::no(about, "Waiting", "api 0/1")));
+    assert!(first(Finding::yes(
+        ConditionType::Degraded,
+        "ApplyFailed",
+        "it was refused"
+    )));
+    assert!(!first(Finding::no(
+        ConditionType::Degraded,
+        "AsExpected",
+        "nothing is the matter"
+    )));
+    assert!(!first(Finding::no(
+        ConditionType::Paused,
+        "NotPaused",
+        "changes are applied"
+    )));
 }

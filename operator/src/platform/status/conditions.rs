@@ -111,6 +111,15 @@ impl Finding {
         self.answer == Answer::True
     }
 
+    /// Whether it says that nothing is the matter: as a first finding it is no event.
+    fn is_quiet(&self) -> bool {
+        let is_exception = matches!(
+            self.about,
+            ConditionType::Degraded | ConditionType::Paused | ConditionType::Progressing
+        );
+        is_exception && self.answer == Answer::False
+    }
+
     /// As a condition. Its time moves only when its answer does (the API conventions of Kubernetes).
     pub fn dated(self, before: &[Condition], generation: Option<i64>, now: Timestamp) -> Condition {
         let same = before
@@ -128,7 +137,8 @@ impl Finding {
     }
 }
 
-/// A condition that has turned: another answer than before, or the same for another reason. It is worth an event.
+/// A condition that has turned: another answer than before, the same for another reason, or a first one that something
+/// is the matter with. It is worth an event.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Turn {
     /// What was found.
@@ -147,10 +157,12 @@ pub fn date(
     let mut turns = vec![];
     let conditions = findings.into_iter().map(|finding| {
         let condition = finding.clone().dated(before, generation, now);
-        let is_as_before = before.iter().any(|then| {
-            then.type_ == condition.type_ && then.status == condition.status && then.reason == condition.reason
-        });
-        if !is_as_before {
+        let then = before.iter().find(|then| then.type_ == condition.type_);
+        let is_news = match then {
+            Some(then) => then.status != condition.status || then.reason != condition.reason,
+            None => !finding.is_quiet(),
+        };
+        if is_news {
             let since = condition.last_transition_time.0;
             turns.push(Turn { finding, since });
         }

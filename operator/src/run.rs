@@ -76,11 +76,13 @@ impl Operator {
     /// Works until `stop`, then lets the passes that run come to their end. Ends before when it leads no more.
     ///
     /// # Errors
-    /// When the API server cannot be asked what it offers, or the HTTP client cannot be made.
+    /// When the HTTP client cannot be made, or the watches end by themselves.
     pub async fn run(self, stop: CancellationToken) -> Result<()> {
         metrics::describe();
         let api = InternalApi::new(self.route.clone()).map_err(|error| Error::Platform(error.to_string()))?;
-        let discovery = Discovery::start(self.client.clone()).await?;
+        let Some(discovery) = stop.run_until_cancelled(discovery(&self.client)).await else {
+            return Ok(());
+        };
         let offered = discovery.subscribe();
         let (recorder, sender) = events::recorder(&self.instance);
         let ending = stop.child_token();
@@ -130,6 +132,21 @@ impl Operator {
             let _ = task.await;
         }
         outcome
+    }
+}
+
+/// What the cluster offers, as soon as the API server says so.
+async fn discovery(client: &Client) -> Discovery {
+    let backoff = Backoff::default();
+    loop {
+        match Discovery::start(client.clone()).await {
+            Ok(discovery) => return discovery,
+            Err(error) => {
+                let wait = backoff.failed((), &error);
+                tracing::warn!(%error, ?wait, "the API server does not say what it offers, asked again");
+                tokio::time::sleep(wait).await;
+            }
+        }
     }
 }
 

@@ -90,7 +90,7 @@ pub(crate) struct OperatorCommand {
     )]
     internal_api_url: Option<Url>,
 
-    /// Reach platforms through the operator's own Dapr sidecar, with mutual TLS
+    /// Reach platforms that have Dapr sidecars through the operator's own, with mutual TLS
     #[arg(long, env = "TODO_OPERATOR_SIDECAR")]
     sidecar: bool,
 
@@ -239,14 +239,10 @@ fn route(command: &OperatorCommand) -> Result<Route> {
     if let Some(url) = &command.internal_api_url {
         return Ok(Route::Fixed(url.clone()));
     }
-    Ok(if command.sidecar {
-        Route::Sidecar {
-            base: Url::parse(&format!("http://127.0.0.1:{}/", command.sidecar_port))?,
-        }
-    } else {
-        Route::Service {
-            cluster_domain: command.platform.cluster_domain.clone(),
-        }
+    let sidecar = format!("http://127.0.0.1:{}/", command.sidecar_port);
+    Ok(Route::Cluster {
+        domain: command.platform.cluster_domain.clone(),
+        sidecar: command.sidecar.then(|| Url::parse(&sidecar)).transpose()?,
     })
 }
 

@@ -18,8 +18,8 @@ use tokio::task::JoinSet;
 use tokio::time::{Instant, MissedTickBehavior};
 use tokio_util::sync::CancellationToken;
 
-use super::internal_api::{CallError, InternalApi, Keys, State};
-use super::keys::keys;
+use super::access::access;
+use super::internal_api::{Access, CallError, InternalApi, State};
 use super::states::States;
 use crate::live::Live;
 use crate::names::Names;
@@ -159,13 +159,13 @@ impl Follower {
     }
 
     async fn read(&self, platform: &Names, place: &mut Place) -> Result<(), CallError> {
-        let keys = keys(&self.live, platform)
+        let access = access(&self.live, platform)
             .ok_or_else(|| CallError::Unavailable("its internal key is not made yet".to_owned()))?;
         let is_stale = place.read_anew.is_none_or(|at| at.elapsed() >= ANEW_EVERY);
         let mut cursor = place.cursor.clone().filter(|_| !is_stale);
         let mut items = vec![];
         loop {
-            let changes = self.api.changes(platform, &keys, cursor.as_deref()).await?;
+            let changes = self.api.changes(platform, &access, cursor.as_deref()).await?;
             items.extend(changes.items);
             cursor = Some(changes.cursor);
             if !changes.has_more {
@@ -188,7 +188,7 @@ impl Follower {
             self.tell(changed);
         }
         for state in gone {
-            self.delete_if_gone(platform, &keys, &state).await?;
+            self.delete_if_gone(platform, &access, &state).await?;
         }
         Ok(())
     }
@@ -224,7 +224,7 @@ impl Follower {
 
     /// Deletes what a platform has of a resource that is gone: someone took the finalizer away, or the cluster was
     /// restored. The cluster itself is asked first.
-    async fn delete_if_gone(&self, platform: &Names, keys: &Keys, state: &State) -> Result<(), CallError> {
+    async fn delete_if_gone(&self, platform: &Names, access: &Access, state: &State) -> Result<(), CallError> {
         let Some((namespace, name)) = state.origin.split_once('/') else {
             return Ok(());
         };
@@ -235,7 +235,7 @@ impl Follower {
         match api.get_metadata_opt(name).await {
             Ok(None) => {
                 tracing::warn!(schedule = %state.origin, uid = %state.uid, "its resource is gone, deleting it at its platform");
-                self.api.delete(platform, keys, &state.uid).await?;
+                self.api.delete(platform, access, &state.uid).await?;
                 self.states.forget(platform, &state.uid);
                 Ok(())
             }

@@ -2,8 +2,8 @@
 //!
 //! Here: the three calls, what they answer, and what their failures mean. Not here: when they are made.
 //!
-//! A platform is reached at its Service, through a sidecar of the operator's own (then with mutual TLS between the
-//! sidecars), or, for an operator outside of the cluster, at one fixed address.
+//! A platform is reached at its Service, or through a sidecar of the operator's own where both have one (then with mutual
+//! TLS between them), or, for an operator outside of the cluster, at one fixed address.
 
 use std::error::Error as _;
 use std::fmt;
@@ -14,7 +14,7 @@ use reqwest::{Response, StatusCode, Url};
 use serde::Deserialize;
 use todo_crds::DeclaredSchedule;
 
-use crate::names::Names;
+use crate::names::{Component, Names};
 
 /// A call that takes longer has failed: everything behind it is one transaction.
 const TIMEOUT: Duration = Duration::from_secs(15);
@@ -24,26 +24,32 @@ const MAX_ANSWER: usize = 4 * 1024 * 1024;
 /// How platforms are reached.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Route {
-    /// At the Service of each, in a cluster of this domain.
-    Service {
-        /// `cluster.local` in most.
-        cluster_domain: String,
-    },
-    /// Through the operator's own sidecar.
-    Sidecar {
-        /// Where it listens: `http://127.0.0.1:3500`.
-        base: Url,
+    /// Within the cluster: at the Service of each.
+    Cluster {
+        /// The domain of services: `cluster.local` in most.
+        domain: String,
+        /// Where the operator's own sidecar listens, when it has one (`http://127.0.0.1:3500/`): what has a sidecar too
+        /// is reached through both, with mutual TLS.
+        sidecar: Option<Url>,
     },
     /// All at one address: an operator outside of the cluster, with one platform.
     Fixed(Url),
 }
 
 impl Route {
-    fn url(&self, platform: &Names, path: &str) -> Result<Url, CallError> {
-        let (service, namespace) = (platform.api_service(), &platform.namespace);
+    fn url(&self, platform: &Names, access: &Access, path: &str) -> Result<Url, CallError> {
+        let namespace = &platform.namespace;
         let base = match self {
-            Self::Service { cluster_domain } => format!("http://{service}.{namespace}.svc.{cluster_domain}/"),
-            Self::Sidecar { base } => format!("{base}v1.0/invoke/{service}.{namespace}/method/"),
+            Self::Cluster {
+                sidecar: Some(sidecar), ..
+            } if access.has_sidecar => {
+                let app = platform.component(Component::Api);
+                format!("{sidecar}v1.0/invoke/{app}.{namespace}/method/")
+            }
+            Self::Cluster { domain, .. } => {
+                let service = platform.api_service();
+                format!("http://{service}.{namespace}.svc.{domain}/")
+            }
             Self::Fixed(base) => base.to_string(),
         };
         let url = format!("{base}internal/v1/schedules{path}");
@@ -51,18 +57,21 @@ impl Route {
     }
 }
 
-/// The key of a platform's internal API, and the one before: a process may not have read the newest yet.
+/// What it takes to come at a platform's internal API.
 #[derive(Clone, PartialEq, Eq)]
-pub struct Keys {
-    /// The one that is in force.
+pub struct Access {
+    /// The key that is in force.
     pub key: String,
-    /// The one before the last rotation.
+    /// The one before the last rotation: a process may not have read the newest yet.
     pub previous: Option<String>,
+    /// Whether a sidecar stands before its API.
+    pub has_sidecar: bool,
 }
 
-impl fmt::Debug for Keys {
+impl fmt::Debug for Access {
     fn fmt(&self, formatter: &mut fmt::Formatter<'_>) -> fmt::Result {
-        formatter.debug_struct("Keys").finish_non_exhaustive()
+        let mut shown = formatter.debug_struct("Access");
+        shown.field("has_sidecar", &self.has_sidecar).finish_non_exhaustive()
     }
 }
 
@@ -177,12 +186,12 @@ impl InternalApi {
     pub async fn put(
         &self,
         platform: &Names,
-        keys: &Keys,
+        access: &Access,
         uid: &str,
         declared: &DeclaredSchedule,
     ) -> Result<State, CallError> {
-        let url = self.route.url(platform, &format!("/{uid}"))?;
-        let answer = self.call(keys, |key| self.http.put(url.clone()).bearer_auth(key).json(declared));
+        let url = self.route.url(platform, access, &format!("/{uid}"))?;
+        let answer = self.call(access, |key| self.http.put(url.clone()).bearer_auth(key).json(declared));
         read(answer.await?).await
     }
 
@@ -190,9 +199,9 @@ impl InternalApi {
     ///
     /// # Errors
     /// [`CallError`]
-    pub async fn delete(&self, platform: &Names, keys: &Keys, uid: &str) -> Result<(), CallError> {
-        let url = self.route.url(platform, &format!("/{uid}"))?;
-        self.call(keys, |key| self.http.delete(url.clone()).bearer_auth(key))
+    pub async fn delete(&self, platform: &Names, access: &Access, uid: &str) -> Result<(), CallError> {
+        let url = self.route.url(platform, access, &format!("/{uid}"))?;
+        self.call(access, |key| self.http.delete(url.clone()).bearer_auth(key))
             .await?;
         Ok(())
     }
@@ -201,10 +210,10 @@ impl InternalApi {
     ///
     /// # Errors
     /// [`CallError`]
-    pub async fn changes(&self, platform: &Names, keys: &Keys, cursor: Option<&str>) -> Result<Changes, CallError> {
-        let url = self.route.url(platform, "")?;
+    pub async fn changes(&self, platform: &Names, access: &Access, cursor: Option<&str>) -> Result<Changes, CallError> {
+        let url = self.route.url(platform, access, "")?;
         let after = cursor.map(|cursor| ("after", cursor));
-        let answer = self.call(keys, |key| {
+        let answer = self.call(access, |key| {
             let query: Vec<_> = after.into_iter().collect();
             self.http.get(url.clone()).query(&query).bearer_auth(key)
         });
@@ -214,11 +223,11 @@ impl InternalApi {
     /// Calls with the newest key, and with the one before it when that is not known yet.
     async fn call(
         &self,
-        keys: &Keys,
+        access: &Access,
         request: impl Fn(&str) -> reqwest::RequestBuilder,
     ) -> Result<Response, CallError> {
-        let mut answer = send(request(&keys.key)).await?;
-        if let Some(previous) = keys
+        let mut answer = send(request(&access.key)).await?;
+        if let Some(previous) = access
             .previous
             .as_deref()
             .filter(|_| answer.status() == StatusCode::UNAUTHORIZED)
@@ -274,4 +283,36 @@ async fn reasons(answer: Response) -> Result<String, CallError> {
         .iter()
         .map(|error| format!("{}: {}", error.field, error.message));
     Ok(fields.collect::<Vec<_>>().join("; "))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sidecars_are_the_way_only_where_both_have_one() {
+        let platform = Names {
+            namespace: "shop".to_owned(),
+            platform: "acme".to_owned(),
+        };
+        let way = |sidecar: Option<&str>, has_sidecar: bool| {
+            let route = Route::Cluster {
+                domain: "cluster.local".to_owned(),
+                sidecar: sidecar.map(|url| Url::parse(url).unwrap()),
+            };
+            let access = Access {
+                key: "key".to_owned(),
+                previous: None,
+                has_sidecar,
+            };
+            route.url(&platform, &access, "/1").unwrap().to_string()
+        };
+        let service = "http://acme-api.shop.svc.cluster.local/internal/v1/schedules/1";
+        assert_eq!(way(None, true), service);
+        assert_eq!(way(Some("http://127.0.0.1:3500"), false), service);
+        assert_eq!(
+            way(Some("http://127.0.0.1:3500"), true),
+            "http://127.0.0.1:3500/v1.0/invoke/acme-api.shop/method/internal/v1/schedules/1"
+        );
+    }
 }

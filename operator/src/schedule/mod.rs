@@ -5,9 +5,9 @@
 //! ([`reconcile`]) and the status made of it ([`status`]). Not here: making tasks. That is the platform's, also when no
 //! operator runs.
 
+mod access;
 pub mod follow;
 pub mod internal_api;
-mod keys;
 pub mod reconcile;
 pub mod states;
 pub mod status;

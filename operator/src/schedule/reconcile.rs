@@ -7,9 +7,9 @@ use kube::runtime::reflector::ObjectRef;
 use kube::{Client, Resource as _, ResourceExt as _};
 use todo_crds::{RecurringSchedule, TodoPlatform};
 
+use super::access::access;
 use super::follow::platform_of;
 use super::internal_api::{CallError, InternalApi};
-use super::keys::keys;
 use super::states::{Known, States};
 use super::status::{Outcome, status};
 use crate::announce;
@@ -64,7 +64,7 @@ pub async fn reconcile(context: &Context, schedule: Arc<RecurringSchedule>) -> R
         Ok(declared) => declared,
         Err(problem) => return refuse(context, &schedule, &platform, problem.to_string()).await,
     };
-    let Some(keys) = keys(&context.live, &platform) else {
+    let Some(access) = access(&context.live, &platform) else {
         return wait(context, &schedule, "its internal key is not made yet").await;
     };
     let uid = schedule.uid().unwrap_or_default();
@@ -77,7 +77,7 @@ pub async fn reconcile(context: &Context, schedule: Arc<RecurringSchedule>) -> R
     }
     // Before the platform has it, so that it is never left there.
     let schedule = with_finalizer(&context.client, schedule, true).await?;
-    match context.api.put(&platform, &keys, &uid, &declared).await {
+    match context.api.put(&platform, &access, &uid, &declared).await {
         Ok(state) => {
             context.states.note(&platform, state.clone());
             report(context, &schedule, Outcome::Followed(state)).await
@@ -139,8 +139,8 @@ async fn delete(
     }
     if platform_lives {
         let uid = schedule.uid().unwrap_or_default();
-        if let Some(keys) = keys(&context.live, platform) {
-            if let Err(error) = context.api.delete(platform, &keys, &uid).await {
+        if let Some(access) = access(&context.live, platform) {
+            if let Err(error) = context.api.delete(platform, &access, &uid).await {
                 return fail(context, schedule, error).await;
             }
             context.states.forget(platform, &uid);

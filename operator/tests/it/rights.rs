@@ -170,8 +170,9 @@ async fn the_charts_rights_are_enough_and_none_is_idle() -> Result<()> {
             namespaces: Some([watched.name().to_owned()].into()),
             kafka_namespaces: [kafka.name().to_owned()].into(),
         },
-        route: Route::Service {
-            cluster_domain: "cluster.local".to_owned(),
+        route: Route::Cluster {
+            domain: "cluster.local".to_owned(),
+            sidecar: None,
         },
         concurrency: 2,
         pace: Pace::default(),

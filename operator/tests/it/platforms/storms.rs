@@ -165,6 +165,30 @@ async fn a_storm_of_failures_changes_nothing_of_what_is_made() -> Result<()> {
     same(&fair, &foul)
 }
 
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_that_starts_in_a_storm_waits_for_its_end() -> Result<()> {
+    let mut world = World::at_pace(Cluster::shared().await?, "starts", PACE, PATIENCE).await?;
+    world.stop_operator().await?;
+    world.tap.storm(Storm {
+        requests: 1.0,
+        events: 0.0,
+        breaks: 0.0,
+    });
+    world.start_operator().await?;
+    world
+        .secret("acme-db", &json!({"url": "postgres://todo:secret@db/todo"}))
+        .await?;
+    world.platform("acme", &first()).await?;
+    until("two requests have failed", async || {
+        Ok(world.tap.hits().values().sum::<usize>() >= 2)
+    })
+    .await?;
+    ensure!(world.children("acme").await?.is_empty(), "it was no storm");
+    world.tap.calm();
+    world.wait_for("acme", "Ready", "True").await?;
+    Ok(())
+}
+
 /// With each event of a watch lost, only a list tells. That is how long it takes.
 #[tokio::test(flavor = "multi_thread")]
 async fn what_no_watch_has_told_of_is_seen_by_the_next_list() -> Result<()> {

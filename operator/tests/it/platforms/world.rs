@@ -107,8 +107,9 @@ impl World {
                 namespaces: Some([self.namespace.name().to_owned()].into()),
                 kafka_namespaces: [format!("{}-kafka", self.namespace.name())].into(),
             },
-            route: Route::Service {
-                cluster_domain: "cluster.local".to_owned(),
+            route: Route::Cluster {
+                domain: "cluster.local".to_owned(),
+                sidecar: None,
             },
             concurrency: 4,
             pace: self.pace,

@@ -8,6 +8,7 @@
 //! Starting such a server is `cargo xtask test`'s work, not this crate's.
 
 use std::path::Path;
+use std::time::Duration;
 
 use sqlx::migrate::Migrator;
 use sqlx::postgres::{PgConnectOptions, PgPoolOptions};
@@ -20,6 +21,9 @@ pub const URL_VARIABLE: &str = "TODO_TEST_DATABASE_URL";
 
 /// Advisory lock on the server while a template is made ("todo" in ASCII).
 const TEMPLATE_LOCK: i64 = 0x746f_646f;
+
+/// For how long the end of a test waits until its database is gone.
+const DROP_PATIENCE: Duration = Duration::from_secs(1);
 
 /// One test's own database. Dropping the value drops the database, with whoever is connected to it.
 #[derive(Debug)]
@@ -83,22 +87,32 @@ impl Drop for TestDb {
     /// Waits for the database to be gone, or the process could end first. The test's own runtime cannot
     /// be blocked on from inside, so this has one of its own. A failure leaves a database behind, and
     /// must not hide why the test failed.
+    ///
+    /// Not for long: a pool may be in the middle of a login, which this very wait holds up, and until that has ended the
+    /// server drops nothing. It does then, when the test's runtime is gone.
     fn drop(&mut self) {
         let admin = self.admin.clone();
         let statement = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
-        let dropping = std::thread::spawn(move || {
-            let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-            runtime.block_on(async {
-                let mut connection = admin.connect().await?;
-                sqlx::query(AssertSqlSafe(statement)).execute(&mut connection).await?;
-                connection.close().await?;
-                anyhow::Ok(())
-            })
+        let (done, is_done) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let dropped = drop_database(admin, statement);
+            // Nobody may wait any more.
+            let _ = done.send(dropped.is_ok());
         });
-        if !matches!(dropping.join(), Ok(Ok(()))) {
+        if is_done.recv_timeout(DROP_PATIENCE) == Ok(false) {
             eprintln!("test database {} could not be dropped", self.name);
         }
     }
+}
+
+fn drop_database(admin: PgConnectOptions, statement: String) -> anyhow::Result<()> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    runtime.block_on(async {
+        let mut connection = admin.connect().await?;
+        sqlx::query(AssertSqlSafe(statement)).execute(&mut connection).await?;
+        connection.close().await?;
+        Ok(())
+    })
 }
 
 fn admin_options() -> PgConnectOptions {

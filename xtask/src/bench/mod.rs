@@ -40,7 +40,7 @@ pub(crate) struct Args {
     #[arg(required = true, value_name = "WHAT")]
     what: Vec<Benchmark>,
 
-    /// Measure this binary [default: build one in release]
+    /// Measure this binary [default: build one in release; for the operator alone, that of the image]
     #[arg(long, value_name = "FILE")]
     todo: Option<PathBuf>,
 
@@ -160,6 +160,7 @@ fn warn_when_busy() -> Result<()> {
 pub(crate) fn run(args: &Args) -> Result<ExitCode> {
     let todo = match &args.todo {
         Some(todo) => std::path::absolute(todo)?,
+        None if args.what == [Benchmark::Operator] => workspace::build_todo(Build::Image)?,
         None => workspace::build_todo(Build::Release)?,
     };
     let parent = match &args.dir {

@@ -95,7 +95,7 @@ impl Drop for TestDb {
         let statement = format!("DROP DATABASE IF EXISTS {} WITH (FORCE)", self.name);
         let (done, is_done) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
-            let dropped = drop_database(admin, statement);
+            let dropped = drop_database(&admin, statement);
             // Nobody may wait any more.
             let _ = done.send(dropped.is_ok());
         });
@@ -105,7 +105,7 @@ impl Drop for TestDb {
     }
 }
 
-fn drop_database(admin: PgConnectOptions, statement: String) -> anyhow::Result<()> {
+fn drop_database(admin: &PgConnectOptions, statement: String) -> anyhow::Result<()> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     runtime.block_on(async {
         let mut connection = admin.connect().await?;

@@ -17,6 +17,7 @@ pub mod check;
 pub mod client;
 pub mod cluster;
 pub mod database;
+pub mod figures;
 pub mod image;
 pub mod ledger;
 pub mod load;

@@ -16,6 +16,7 @@ use serde_json::json;
 use sqlx::{AssertSqlSafe, PgPool};
 use todo_e2e::bare::Bare;
 use todo_e2e::client::{Client, HTTP, text};
+use todo_e2e::figures::percentile;
 use todo_e2e::scene::{Scene, free_port};
 use todo_e2e::stack::{Options, Part, Role, Stack};
 use todo_e2e::{database, wait_for};
@@ -529,13 +530,6 @@ fn rate(count: usize, took: Duration) -> f64 {
 #[allow(clippy::cast_precision_loss, reason = "a benchmark's counts are far below 2^52")]
 fn count_of(count: i64) -> f64 {
     count as f64
-}
-
-fn percentile(values: &[f64], percent: usize) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_unstable_by(f64::total_cmp);
-    let index = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
-    sorted.get(index).copied().unwrap_or_default()
 }
 
 fn median(values: &mut [f64]) -> f64 {

@@ -21,12 +21,7 @@ pub(crate) async fn smallest(world: &World) -> Result<()> {
     world.has_condition("first", "todoplatform/home", "Ready")?;
     world.stage("the smallest platform is ready");
     let alice = world.user("first", "home", "alice")?;
-    let task = alice.post("/tasks", &json!({"title": "Buy milk"})).await?;
-    let history = format!("/tasks/{}/history", text(&task, "id")?);
-    wait_for("the task to be in the audit log", EVENT_PATIENCE, || async {
-        Ok((!alice.list(&history).await?.is_empty()).then_some(()))
-    })
-    .await?;
+    reaches_audit_log(&alice).await?;
     world.stage("an event has reached the audit log");
     makes_tasks_on_time(world, &alice).await?;
     world.stage("the smallest platform works");
@@ -94,4 +89,14 @@ pub(crate) fn namespaces_are_gone(world: &World) -> Result<()> {
     ])?;
     world.stage("the namespaces are gone");
     Ok(())
+}
+
+/// What becomes of a new task of this user reaches the audit log.
+pub(crate) async fn reaches_audit_log(user: &Client) -> Result<()> {
+    let task = user.post("/tasks", &json!({"title": "Buy milk"})).await?;
+    let history = format!("/tasks/{}/history", text(&task, "id")?);
+    wait_for("the task to be in the audit log", EVENT_PATIENCE, || async {
+        Ok((!user.list(&history).await?.is_empty()).then_some(()))
+    })
+    .await
 }

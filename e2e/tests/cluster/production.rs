@@ -3,10 +3,9 @@
 
 use anyhow::{Context, Result, ensure};
 use serde_json::{Value, json};
-use todo_e2e::client::text;
-use todo_e2e::wait_for;
 
-use crate::world::{EVENT_PATIENCE, World, items, until};
+use crate::platforms::reaches_audit_log;
+use crate::world::{World, items, until};
 
 const SAMPLE: &str = "config/samples/production.yaml";
 
@@ -98,12 +97,7 @@ pub(crate) async fn works_when_fitted(world: &World) -> Result<()> {
     ])?;
     world.has_condition("todo", "todoplatform/acme", "Ready")?;
     let alice = world.user("todo", "acme", "alice")?;
-    let task = alice.post("/tasks", &json!({"title": "Buy milk"})).await?;
-    let history = format!("/tasks/{}/history", text(&task, "id")?);
-    wait_for("the task to be in the audit log", EVENT_PATIENCE, || async {
-        Ok((!alice.list(&history).await?.is_empty()).then_some(()))
-    })
-    .await?;
+    reaches_audit_log(&alice).await?;
     world.stage("fitted to the cluster, it works");
     Ok(())
 }

@@ -65,10 +65,3 @@ fn figure_beside(name: &str, value: f64, limit: f64) {
 fn number(count: usize) -> f64 {
     count as f64
 }
-
-fn percentile(values: &[f64], percent: usize) -> f64 {
-    let mut sorted = values.to_vec();
-    sorted.sort_unstable_by(f64::total_cmp);
-    let index = (sorted.len() * percent / 100).min(sorted.len().saturating_sub(1));
-    sorted.get(index).copied().unwrap_or_default()
-}

@@ -11,7 +11,8 @@ use serde_json::{Value, json};
 use crate::ground::{Ground, Told, apply, at_once, platforms, schedules};
 use crate::platform::Platform;
 use crate::watch::{Watch, is_current, is_settled, says};
-use crate::{figure, number, percentile};
+use crate::{figure, number};
+use todo_e2e::figures::percentile;
 
 /// How many schedules, and then platforms, are made one after another beside those that have settled.
 const NEW_SCHEDULES: usize = 300;

@@ -3,11 +3,13 @@
 //! Not here: what the status says, and when the finalizer is needed. Both are written only into the object that was
 //! looked at, never into another of its name.
 
+use std::collections::HashMap;
 use std::fmt::Debug;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use kube::api::{Api, Patch, PatchParams};
 use kube::core::NamespaceResourceScope;
+use kube::runtime::reflector::ObjectRef;
 use kube::{Client, Resource, ResourceExt as _};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -21,58 +23,126 @@ pub(crate) fn has_finalizer(object: &impl Resource) -> bool {
     object.finalizers().iter().any(|finalizer| finalizer == FINALIZER)
 }
 
-/// Sets the finalizer or takes it away, where it is not so already, and leaves those of others.
-pub(crate) async fn with_finalizer<K>(client: &Client, object: Arc<K>, wanted: bool) -> Result<Arc<K>>
+type Ahead<K> = HashMap<ObjectRef<K>, Arc<K>>;
+
+/// What is written into resources of one kind. Clones share it.
+///
+/// The store learns of a write by the watch, some time later, and a pass that begins meanwhile must not take what was
+/// before for what is: a status says which topics there are, and a pass that forgets them forgets them for good. So what
+/// the API server answered is kept until the store has it, or what came after.
+#[derive(Clone)]
+pub struct Record<K: Resource<DynamicType = ()>> {
+    client: Client,
+    /// The newest of each resource that the store may not have.
+    ahead: Arc<Mutex<Ahead<K>>>,
+}
+
+impl<K> Record<K>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
 {
-    if has_finalizer(object.as_ref()) == wanted {
-        return Ok(object);
+    /// Nothing is written yet.
+    pub(crate) fn new(client: Client) -> Self {
+        Self {
+            client,
+            ahead: Arc::default(),
+        }
     }
-    let others = object.finalizers().iter().map(String::as_str);
-    let others = others.filter(|finalizer| *finalizer != FINALIZER);
-    let finalizers: Vec<&str> = others.chain(wanted.then_some(FINALIZER)).collect();
-    let patch = json!({"metadata": {
-        "finalizers": finalizers,
-        "uid": object.meta().uid,
-        "resourceVersion": object.meta().resource_version,
-    }});
-    let parameters = PatchParams {
-        field_manager: Some(MANAGER.to_owned()),
-        ..PatchParams::default()
+
+    /// The resource as it is in the store, or as it was written last when that is newer.
+    pub(crate) fn newest(&self, stored: Arc<K>) -> Arc<K> {
+        let mut ahead = self.ahead();
+        let key = ObjectRef::from_obj(stored.as_ref());
+        match ahead.get(&key) {
+            Some(written) if is_newer(written.as_ref(), stored.as_ref()) => Arc::clone(written),
+            Some(_) => {
+                ahead.remove(&key);
+                stored
+            }
+            None => stored,
+        }
+    }
+
+    /// Sets the finalizer or takes it away, where it is not so already, and leaves those of others.
+    ///
+    /// # Errors
+    /// Those of the API server.
+    pub(crate) async fn with_finalizer(&self, object: Arc<K>, wanted: bool) -> Result<Arc<K>> {
+        if has_finalizer(object.as_ref()) == wanted {
+            return Ok(object);
+        }
+        let others = object.finalizers().iter().map(String::as_str);
+        let others = others.filter(|finalizer| *finalizer != FINALIZER);
+        let finalizers: Vec<&str> = others.chain(wanted.then_some(FINALIZER)).collect();
+        let patch = json!({"metadata": {
+            "finalizers": finalizers,
+            "uid": object.meta().uid,
+            "resourceVersion": object.meta().resource_version,
+        }});
+        let parameters = PatchParams {
+            field_manager: Some(MANAGER.to_owned()),
+            ..PatchParams::default()
+        };
+        let (api, name) = self.api(object.as_ref());
+        let answer = api.patch(&name, &parameters, &Patch::Merge(&patch)).await;
+        answer
+            .map(|written| self.keep(written))
+            .map_err(|error| call(object.as_ref(), "").failed(error))
+    }
+
+    /// Writes the status.
+    ///
+    /// # Errors
+    /// Those of the API server.
+    pub(crate) async fn write_status(&self, object: &K, status: &impl Serialize) -> Result<()> {
+        let patch = json!({
+            "apiVersion": K::api_version(&()),
+            "kind": K::kind(&()),
+            "metadata": {"uid": object.meta().uid},
+            "status": status,
+        });
+        let parameters = PatchParams::apply(MANAGER).force();
+        let (api, name) = self.api(object);
+        let answer = api.patch_status(&name, &parameters, &Patch::Apply(&patch)).await;
+        let written = answer.map_err(|error| call(object, "/status").failed(error))?;
+        self.keep(written);
+        Ok(())
+    }
+
+    fn keep(&self, written: K) -> Arc<K> {
+        let written = Arc::new(written);
+        // Nothing waits for the operator any more: it is gone, and no pass will come to ask.
+        if written.meta().deletion_timestamp.is_none() {
+            self.ahead()
+                .insert(ObjectRef::from_obj(written.as_ref()), Arc::clone(&written));
+        }
+        written
+    }
+
+    fn api(&self, object: &K) -> (Api<K>, String) {
+        let namespace = object.namespace().unwrap_or_default();
+        (Api::namespaced(self.client.clone(), &namespace), object.name_any())
+    }
+
+    fn ahead(&self) -> MutexGuard<'_, Ahead<K>> {
+        self.ahead.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Whether `one` is a later version of the same object than `other`.
+///
+/// Versions are decimal numbers of any length that grow.
+/// Source: Kubernetes, API concepts, "Resource versions".
+fn is_newer(one: &impl Resource, other: &impl Resource) -> bool {
+    let (one, other) = (one.meta(), other.meta());
+    let number = |version: &Option<String>| {
+        let digits = version
+            .clone()
+            .filter(|version| version.bytes().all(|byte| byte.is_ascii_digit()))?;
+        Some((digits.len(), digits))
     };
-    let (api, name) = api(client, object.as_ref());
-    let answer = api.patch(&name, &parameters, &Patch::Merge(&patch)).await;
-    answer
-        .map(Arc::new)
-        .map_err(|error| call(object.as_ref(), "").failed(error))
-}
-
-/// Writes the status.
-pub(crate) async fn write_status<K>(client: &Client, object: &K, status: &impl Serialize) -> Result<()>
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + DeserializeOwned,
-{
-    let patch = json!({
-        "apiVersion": K::api_version(&()),
-        "kind": K::kind(&()),
-        "metadata": {"uid": object.meta().uid},
-        "status": status,
-    });
-    let parameters = PatchParams::apply(MANAGER).force();
-    let (api, name) = api(client, object);
-    let answer = api.patch_status(&name, &parameters, &Patch::Apply(&patch)).await;
-    answer
-        .map(|_| ())
-        .map_err(|error| call(object, "/status").failed(error))
-}
-
-fn api<K>(client: &Client, object: &K) -> (Api<K>, String)
-where
-    K: Resource<DynamicType = (), Scope = NamespaceResourceScope>,
-{
-    let namespace = object.namespace().unwrap_or_default();
-    (Api::namespaced(client.clone(), &namespace), object.name_any())
+    let versions = number(&one.resource_version).zip(number(&other.resource_version));
+    one.uid == other.uid && versions.is_some_and(|(one, other)| one > other)
 }
 
 fn call<K: Resource<DynamicType = ()>>(object: &K, part: &str) -> Call {
@@ -83,4 +153,34 @@ fn call<K: Resource<DynamicType = ()>>(object: &K, part: &str) -> Call {
         &object.namespace().unwrap_or_default(),
         &object.name_any(),
     )
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::ConfigMap;
+
+    use super::*;
+
+    fn map(uid: &str, version: &str) -> ConfigMap {
+        let object = json!({"metadata": {"name": "a", "namespace": "b", "uid": uid, "resourceVersion": version}});
+        serde_json::from_value(object).unwrap()
+    }
+
+    #[test]
+    fn versions_are_compared_as_numbers() {
+        assert!(is_newer(&map("x", "100"), &map("x", "99")));
+        assert!(!is_newer(&map("x", "99"), &map("x", "100")));
+        assert!(!is_newer(&map("x", "100"), &map("x", "100")));
+        let long = "123456789012345678901234567890";
+        assert!(is_newer(&map("x", long), &map("x", "99")));
+    }
+
+    #[test]
+    fn what_cannot_be_compared_is_not_newer() {
+        assert!(
+            !is_newer(&map("x", "100"), &map("y", "99")),
+            "another object of its name"
+        );
+        assert!(!is_newer(&map("x", "b"), &map("x", "a")), "no numbers");
+    }
 }

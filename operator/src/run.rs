@@ -33,6 +33,7 @@ use crate::metrics::{self, Outcome, Reconciler};
 use crate::names::Names;
 use crate::pace::Pace;
 use crate::platform::{self, Brokers, Departures, Done};
+use crate::record::Record;
 use crate::resources::{Resources, watched};
 use crate::schedule;
 use crate::schedule::follow::{Follower, platform_of};
@@ -206,6 +207,7 @@ impl Shared {
 
         let context = platform::Context {
             client: operator.client.clone(),
+            record: Record::new(operator.client.clone()),
             settings: Arc::new(operator.settings.clone()),
             live: operator.live.clone(),
             events: self.recorder.clone(),
@@ -239,7 +241,7 @@ impl Shared {
         let (tell, told) = mpsc::unbounded_channel();
         let states = States::default();
         let context = schedule::Context {
-            client: operator.client.clone(),
+            record: Record::new(operator.client.clone()),
             api: self.api.clone(),
             live: operator.live.clone(),
             platforms,
@@ -351,12 +353,16 @@ impl<C> Runner<C> {
         }
     }
 
-    async fn measured(&self, key: (String, String), pass: impl Future<Output = Result<Done>>) -> Result<Action> {
+    /// A pass that waits for room costs nothing but its place: it is made when there is some.
+    async fn measured<P>(&self, key: (String, String), pass: impl FnOnce() -> P) -> Result<Action>
+    where
+        P: Future<Output = Result<Done>>,
+    {
         metrics::queue(self.reconciler, self.waiting.fetch_add(1, Ordering::Relaxed) + 1);
         let room = self.room.acquire().await;
         metrics::queue(self.reconciler, self.waiting.fetch_sub(1, Ordering::Relaxed) - 1);
         let began = Instant::now();
-        let outcome = pass.await;
+        let outcome = Box::pin(pass()).await;
         drop(room);
         let how = match &outcome {
             Ok(Done { changed: true, .. }) => Outcome::Changed,
@@ -407,11 +413,11 @@ async fn platform_pass(
     runner: Arc<Runner<platform::Context>>,
 ) -> Result<Action> {
     let platform = match &object.0 {
-        Ok(platform) => Arc::new(platform.clone()),
+        Ok(platform) => platform,
         Err(invalid) => return Ok(runner.unreadable(object.as_ref(), &invalid.error)),
     };
-    let pass = platform::reconcile(&runner.context, platform);
-    runner.measured(key(object.as_ref()), pass).await
+    let pass = || platform::reconcile(&runner.context, Arc::new(platform.clone()));
+    runner.measured(key(platform), pass).await
 }
 
 async fn schedule_pass(
@@ -419,18 +425,15 @@ async fn schedule_pass(
     runner: Arc<Runner<schedule::Context>>,
 ) -> Result<Action> {
     let schedule = match &object.0 {
-        Ok(schedule) => Arc::new(schedule.clone()),
+        Ok(schedule) => schedule,
         Err(invalid) => return Ok(runner.unreadable(object.as_ref(), &invalid.error)),
     };
-    let key = key(object.as_ref());
-    let pass = async {
-        match schedule::reconcile(&runner.context, schedule).await? {
-            Pass::Done { changed } => Ok(Done {
-                action: Action::await_change(),
-                changed,
-            }),
-            Pass::Again(error) => Err(error),
-        }
+    let pass = async || match schedule::reconcile(&runner.context, Arc::new(schedule.clone())).await? {
+        Pass::Done { changed } => Ok(Done {
+            action: Action::await_change(),
+            changed,
+        }),
+        Pass::Again(error) => Err(error),
     };
-    runner.measured(key, pass).await
+    runner.measured(key(schedule), pass).await
 }

@@ -57,6 +57,8 @@ struct Outcome {
     failed: u64,
     ignored: u64,
     note: Option<&'static str>,
+    /// What the tests that failed said.
+    failures: Failures,
 }
 
 impl Outcome {
@@ -102,6 +104,16 @@ pub(crate) fn run(args: &Args) -> ExitCode {
     }
     drop(stage);
 
+    let failures: Vec<&String> = report
+        .iter()
+        .flat_map(|(_, outcome, _)| &outcome.failures.said)
+        .collect();
+    if !failures.is_empty() {
+        headline("failures");
+        for failure in failures {
+            println!("{failure}");
+        }
+    }
     headline("summary");
     println!("{}", table(&report));
     let failed = report.iter().any(|(_, outcome, _)| outcome.failed > 0);
@@ -238,6 +250,7 @@ fn tests(command: &mut Command) -> Result<Outcome> {
     for line in BufReader::new(output).lines() {
         let line = line?;
         println!("{line}");
+        outcome.failures.read(&line);
         if let Some(counted) = counts(&line) {
             outcome.passed += counted.passed;
             outcome.failed += counted.failed;
@@ -263,8 +276,39 @@ fn counts(line: &str) -> Option<Outcome> {
         passed: count("passed")?,
         failed: count("failed")?,
         ignored: count("ignored")?,
-        note: None,
+        ..Outcome::default()
     })
+}
+
+/// What the tests that failed said, each without its backtrace and no longer than this many lines: it is said again at
+/// the end, where it is looked for.
+#[derive(Debug, Default, PartialEq, Eq)]
+struct Failures {
+    said: Vec<String>,
+    lines: usize,
+    is_within: bool,
+}
+
+impl Failures {
+    const LONGEST: usize = 40;
+
+    /// Reads on in what the test runner prints: `---- NAME stdout ----`, and then what the test has said.
+    fn read(&mut self, line: &str) {
+        if line.starts_with("---- ") && line.ends_with(" stdout ----") {
+            self.said.push(line.to_owned());
+            (self.lines, self.is_within) = (1, true);
+            return;
+        }
+        let is_over = line == "failures:" || line.eq_ignore_ascii_case("stack backtrace:");
+        self.is_within &= !is_over && self.lines < Self::LONGEST;
+        if self.is_within
+            && let Some(said) = self.said.last_mut()
+        {
+            self.lines += 1;
+            said.push('\n');
+            said.push_str(line);
+        }
+    }
 }
 
 fn headline(text: &str) {
@@ -315,12 +359,46 @@ mod tests {
     }
 
     #[test]
+    fn what_failed_tests_said_is_kept_without_their_backtraces() {
+        let printed = [
+            "test a ... FAILED",
+            "failures:",
+            "",
+            "---- a stdout ----",
+            "began at 12:00",
+            "Error: in vain",
+            "Stack backtrace:",
+            "   0: somewhere",
+            "---- b stdout ----",
+            "thread 'b' panicked at src/b.rs:1:1:",
+            "failures:",
+            "    a",
+        ];
+        let mut failures = Failures::default();
+        for line in printed {
+            failures.read(line);
+        }
+        let said = [
+            "---- a stdout ----\nbegan at 12:00\nError: in vain",
+            "---- b stdout ----\nthread 'b' panicked at src/b.rs:1:1:",
+        ];
+        assert_eq!(failures.said, said);
+
+        let mut failures = Failures::default();
+        failures.read("---- long stdout ----");
+        for _ in 0..1_000 {
+            failures.read("a line");
+        }
+        assert_eq!(failures.said[0].lines().count(), Failures::LONGEST);
+    }
+
+    #[test]
     fn the_last_line_sums_up_tests_and_checks() {
         let tests = Outcome {
             passed: 40,
             failed: 2,
             ignored: 1,
-            note: None,
+            ..Outcome::default()
         };
         let report = [
             ("fmt".to_owned(), Outcome::of_check(true), Duration::from_millis(1250)),

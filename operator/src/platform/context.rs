@@ -3,6 +3,7 @@
 use std::sync::Arc;
 
 use kube::Client;
+use todo_crds::TodoPlatform;
 use tokio::sync::watch;
 
 use super::brokers::Brokers;
@@ -13,6 +14,7 @@ use crate::events::Recorder;
 use crate::live::Live;
 use crate::names::Names;
 use crate::pace::Pace;
+use crate::record::Record;
 use crate::settings::Settings;
 
 /// What every pass has at hand. Clones share it.
@@ -20,6 +22,8 @@ use crate::settings::Settings;
 pub struct Context {
     /// The way to the API server; writes pass only while this process leads.
     pub client: Client,
+    /// What is written into the platforms themselves.
+    pub record: Record<TodoPlatform>,
     /// What the operator was told at its start.
     pub settings: Arc<Settings>,
     /// The children as the cluster has them.

@@ -19,7 +19,7 @@ use crate::error::{Class, Result};
 use crate::live::Observed;
 use crate::names::Names;
 use crate::prune::{Data, Pruning, prune};
-use crate::record::{has_finalizer, with_finalizer};
+use crate::record::has_finalizer;
 
 /// Since when platforms are on their way out, as far as this process has seen it: one that comes late, because none ran,
 /// has the whole time still. Clones share it.
@@ -129,7 +129,7 @@ pub(super) async fn clean_up(context: &Context, platform: &Arc<TodoPlatform>, na
         let note = format!("deletionPolicy is Retain, kept: {}", listed(&kept));
         announce::note(&context.events, platform.as_ref(), "Retained", note);
     }
-    match with_finalizer(&context.client, Arc::clone(platform), false).await {
+    match context.record.with_finalizer(Arc::clone(platform), false).await {
         Err(error) if !error.is_not_found() => return Err(error),
         _ => {}
     }

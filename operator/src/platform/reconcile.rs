@@ -26,13 +26,13 @@ use crate::metrics;
 use crate::names::{Component, Names};
 use crate::pace::jittered;
 use crate::prune::{Data, Pruning, prune};
-use crate::record::{with_finalizer, write_status};
 
 /// Brings a platform one pass nearer to its manifest, and says in its status where it is.
 ///
 /// # Errors
 /// The worst of what did not work, after the status has told of it.
 pub async fn reconcile(context: &Context, platform: Arc<TodoPlatform>) -> Result<Done> {
+    let platform = context.record.newest(platform);
     let names = Names::of(&platform);
     if platform.meta().deletion_timestamp.is_some() {
         let action = deletion::clean_up(context, &platform, &names).await?;
@@ -46,7 +46,7 @@ pub async fn reconcile(context: &Context, platform: Arc<TodoPlatform>) -> Result
     let platform = if platform.spec.paused {
         platform
     } else {
-        with_finalizer(&context.client, platform, needs_finalizer).await?
+        context.record.with_finalizer(platform, needs_finalizer).await?
     };
     let seen = context.seen(&names);
     let inputs = dereference(&context.client, &context.settings, &capabilities, &seen, platform).await?;
@@ -271,7 +271,7 @@ async fn report(
     if platform.status.as_ref() == Some(&after) {
         return Ok(false);
     }
-    write_status(&context.client, platform.as_ref(), &after).await?;
+    context.record.write_status(platform.as_ref(), &after).await?;
     let runs = |status: Option<&TodoPlatformStatus>| {
         status
             .and_then(|status| status.version.as_ref()?.running.as_ref())

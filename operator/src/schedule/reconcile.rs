@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use jiff::Timestamp;
 use kube::runtime::reflector::ObjectRef;
-use kube::{Client, Resource as _, ResourceExt as _};
+use kube::{Resource as _, ResourceExt as _};
 use todo_crds::{RecurringSchedule, TodoPlatform};
 
 use super::access::access;
@@ -17,14 +17,14 @@ use crate::error::{Error, Result};
 use crate::events::Recorder;
 use crate::live::Live;
 use crate::names::Names;
-use crate::record::{has_finalizer, with_finalizer, write_status};
+use crate::record::{Record, has_finalizer};
 use crate::resources::Resources;
 
 /// What every pass has at hand. Clones share it.
 #[derive(Clone)]
 pub struct Context {
-    /// The way to the API server; writes pass only while this process leads.
-    pub client: Client,
+    /// What is written into the schedules themselves.
+    pub record: Record<RecurringSchedule>,
     /// The way to platforms.
     pub api: InternalApi,
     /// The children of platforms, the internal keys among them.
@@ -42,6 +42,7 @@ pub struct Context {
 /// # Errors
 /// Those of the API server. What a platform says is no error but an outcome.
 pub async fn reconcile(context: &Context, schedule: Arc<RecurringSchedule>) -> Result<Pass> {
+    let schedule = context.record.newest(schedule);
     let platform = platform_of(&schedule);
     // A platform that is not in the store yet must not be taken for one that is not there.
     if context.platforms.filled().await.is_err() {
@@ -52,7 +53,7 @@ pub async fn reconcile(context: &Context, schedule: Arc<RecurringSchedule>) -> R
         return delete(context, &schedule, &platform, lives).await;
     }
     if !lives {
-        let schedule = with_finalizer(&context.client, schedule, false).await?;
+        let schedule = context.record.with_finalizer(schedule, false).await?;
         return report(context, &schedule, Outcome::NoPlatform).await;
     }
     let problems = schedule.validate();
@@ -64,19 +65,22 @@ pub async fn reconcile(context: &Context, schedule: Arc<RecurringSchedule>) -> R
         Ok(declared) => declared,
         Err(problem) => return refuse(context, &schedule, &platform, problem.to_string()).await,
     };
+    let uid = schedule.uid().unwrap_or_default();
+    let known = context.states.get(&platform, &uid);
+    if let Known::Present(state) = &known
+        && state.hash.as_ref() == Some(&declared.hash)
+        && !state.deleted
+    {
+        return report(context, &schedule, Outcome::Followed(state.clone())).await;
+    }
     let Some(access) = access(&context.live, &platform) else {
         return wait(context, &schedule, "its internal key is not made yet").await;
     };
-    let uid = schedule.uid().unwrap_or_default();
-    match context.states.get(&platform, &uid) {
-        Known::NotYet => return wait(context, &schedule, "its API has not answered yet").await,
-        Known::Present(state) if state.hash.as_ref() == Some(&declared.hash) && !state.deleted => {
-            return report(context, &schedule, Outcome::Followed(state)).await;
-        }
-        Known::Present(_) | Known::Absent => {}
+    if matches!(known, Known::NotYet) {
+        return wait(context, &schedule, "its API has not answered yet").await;
     }
     // Before the platform has it, so that it is never left there.
-    let schedule = with_finalizer(&context.client, schedule, true).await?;
+    let schedule = context.record.with_finalizer(schedule, true).await?;
     match context.api.put(&platform, &access, &uid, &declared).await {
         Ok(state) => {
             context.states.note(&platform, state.clone());
@@ -146,7 +150,7 @@ async fn delete(
             context.states.forget(platform, &uid);
         }
     }
-    match with_finalizer(&context.client, Arc::clone(schedule), false).await {
+    match context.record.with_finalizer(Arc::clone(schedule), false).await {
         Err(error) if !error.is_not_found() => Err(error),
         _ => Ok(Pass::Done { changed: true }),
     }
@@ -167,7 +171,7 @@ async fn report(context: &Context, schedule: &Arc<RecurringSchedule>, outcome: O
     if schedule.status.as_ref() == Some(&after) {
         return Ok(Pass::Done { changed: false });
     }
-    match write_status(&context.client, schedule.as_ref(), &after).await {
+    match context.record.write_status(schedule.as_ref(), &after).await {
         Err(error) if error.is_not_found() => return Ok(Pass::Done { changed: false }),
         Err(error) => return Err(error),
         Ok(()) => {}

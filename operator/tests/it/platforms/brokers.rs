@@ -164,6 +164,35 @@ async fn topics_go_with_a_namespace_though_its_secrets_may_go_first() -> Result<
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn topics_go_also_when_the_status_that_lists_them_was_not_told_of_yet() -> Result<()> {
+    let broker = Broker::shared().await;
+    let world = world(broker, "behind").await?;
+    world.delete("Secret/kafka-login").await?;
+    world.platform("behind", &spec(broker, "Delete", 2)).await?;
+    world.wait_for("behind", "TopicsReady", "False").await?;
+    world.until_quiet().await?;
+    ensure!(
+        world.status("behind").await?.topics.is_empty(),
+        "listed before they were made"
+    );
+
+    // The topics are made, and the next pass begins with the platform as it was before.
+    world.tap.hold("todoplatforms");
+    login(&world, ADMIN.1).await?;
+    world.wait_for("behind", "TopicsReady", "True AllTopicsReady").await?;
+    world.delete("Secret/kafka-login").await?;
+    world.wait_for("behind", "TopicsReady", "False").await?;
+    ensure!(!world.status("behind").await?.topics.is_empty(), "forgotten");
+    world.tap.let_go();
+    world.namespace.delete().await?;
+    until("the topics go", async || {
+        Ok(partitions(broker, &["behind-task-events"]).await? == [None])
+    })
+    .await
+    .map(drop)
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_changed_login_rolls_the_pods_that_log_in_and_no_others() -> Result<()> {
     let broker = Broker::shared().await;
     let world = world(broker, "rolls").await?;

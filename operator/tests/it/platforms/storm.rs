@@ -132,29 +132,31 @@ pub(super) fn answer(code: u16, retry_after: Option<u32>) -> Response<UnsyncBoxB
         .unwrap()
 }
 
-/// A watch as storms let it through. It began before some of them.
-pub(super) fn thinned(body: UnsyncBoxBody<Bytes, BoxError>, tap: Tap) -> UnsyncBoxBody<Bytes, BoxError> {
-    let state = (body, tap, vec![], false);
-    let frames = stream::unfold(state, |(mut body, tap, mut rest, is_over)| async move {
+/// A watch of what is at this path, as storms let it through and when it may tell. It began before some of them.
+pub(super) fn thinned(body: UnsyncBoxBody<Bytes, BoxError>, tap: Tap, path: String) -> UnsyncBoxBody<Bytes, BoxError> {
+    let state = (body, (tap, path), vec![], false);
+    let frames = stream::unfold(state, |(mut body, way, mut rest, is_over)| async move {
         if is_over {
             return None;
         }
         loop {
             let frame = match body.frame().await? {
                 Ok(frame) => frame,
-                Err(error) => return Some((Err(error), (body, tap, rest, true))),
+                Err(error) => return Some((Err(error), (body, way, rest, true))),
             };
             let Some(data) = frame.data_ref() else {
                 continue;
             };
+            let (tap, path) = &way;
+            tap.while_held(path).await;
             rest.extend_from_slice(data);
-            let (passes, breaks_off) = sieve(&mut rest, &tap);
+            let (passes, breaks_off) = sieve(&mut rest, tap);
             if breaks_off {
-                return Some((Err(broken()), (body, tap, rest, true)));
+                return Some((Err(broken()), (body, way, rest, true)));
             }
             if !passes.is_empty() {
                 let frame = frame.map_data(|_| Bytes::from(passes));
-                return Some((Ok(frame), (body, tap, rest, false)));
+                return Some((Ok(frame), (body, way, rest, false)));
             }
         }
     });

@@ -10,7 +10,7 @@ use http::{Method, Request, Response};
 use http_body_util::BodyExt;
 use http_body_util::combinators::UnsyncBoxBody;
 use kube::client::Body;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, watch};
 use tower::{BoxError, Layer, Service};
 
 use super::storm::{Fault, Storm, Way, answer, broken, thinned};
@@ -44,6 +44,8 @@ pub(crate) struct Tap(Arc<Shared>);
 struct Shared {
     state: Mutex<State>,
     crashed: Notify,
+    /// Of which resources, by their plural, watches tell nothing for now.
+    held: watch::Sender<Option<&'static str>>,
 }
 
 #[derive(Default)]
@@ -126,6 +128,25 @@ impl Tap {
     /// What storms did so far, and how often.
     pub(crate) fn hits(&self) -> BTreeMap<&'static str, usize> {
         self.0.state.lock().unwrap().hits.clone()
+    }
+
+    /// From now on watches of these resources, by their plural, tell nothing.
+    pub(crate) fn hold(&self, plural: &'static str) {
+        self.0.held.send_replace(Some(plural));
+    }
+
+    /// Watches tell again, what they held back first.
+    pub(crate) fn let_go(&self) {
+        self.0.held.send_replace(None);
+    }
+
+    /// Waits as long as watches of what is at this path tell nothing.
+    pub(super) async fn while_held(&self, path: &str) {
+        let mut held = self.0.held.subscribe();
+        // The sender is in here.
+        let _ = held
+            .wait_for(|held| !held.is_some_and(|plural| path.ends_with(plural)))
+            .await;
     }
 
     /// The storm, as long as there is one.
@@ -222,10 +243,10 @@ where
             }
         }
         let sent = self.inner.call(request);
-        let noting = tap.clone();
+        let (noting, noted) = (tap.clone(), path.clone());
         let passed = async move {
             let answer = sent.await?;
-            noting.note(method, path, answer.status().as_u16());
+            noting.note(method, noted, answer.status().as_u16());
             Ok::<_, BoxError>(answer.map(|body| body.map_err(Into::into).boxed_unsync()))
         };
         Box::pin(async move {
@@ -242,7 +263,7 @@ where
             match fault {
                 Some(Fault::Unanswered) => std::future::pending().await,
                 Some(Fault::CutAfter) => Err(broken()),
-                _ if way == Way::Watch => Ok(answer.map(|body| thinned(body, tap))),
+                _ if way == Way::Watch => Ok(answer.map(|body| thinned(body, tap, path))),
                 _ => Ok(answer),
             }
         })

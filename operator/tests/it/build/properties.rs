@@ -600,6 +600,31 @@ fn sidecars_keep_to_the_rules_that_lose_no_event() {
 }
 
 #[test]
+fn a_sidecar_has_the_time_that_its_components_may_take_to_connect() {
+    each(|case, inputs, child| {
+        if child.key.kind != Kind::Component {
+            return;
+        }
+        let children = build(inputs);
+        let apps = child.body["scopes"].as_array().unwrap();
+        let of_platform = apps
+            .iter()
+            .filter_map(|app| get(&children, Kind::Deployment, app.as_str()?));
+        for deployment in of_platform {
+            let annotations = &deployment["spec"]["template"]["metadata"]["annotations"];
+            let misses = annotations["dapr.io/sidecar-liveness-probe-threshold"]
+                .as_str()
+                .unwrap();
+            // Dapr's own period.
+            let patience = 6 * misses.parse::<u64>().unwrap();
+            let takes = child.body["spec"]["initTimeout"].as_str().unwrap();
+            let takes: u64 = takes.strip_suffix('s').unwrap().parse().unwrap();
+            assert!(takes < patience, "{case}: {} takes {takes} s", child.key);
+        }
+    });
+}
+
+#[test]
 fn every_expression_is_narrowed_to_the_platform_and_still_parses() {
     for (name, inputs) in cases() {
         for child in build(&inputs).iter() {

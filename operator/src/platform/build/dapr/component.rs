@@ -124,7 +124,15 @@ fn state(draft: &Draft, store: &StateStore) -> Child {
     metadata.push(prefix);
     let object = draft.object(Kind::Component, names.state()).component("state");
     object.content(&json!({
-        "spec": {"type": kind, "version": version, "metadata": metadata},
+        "spec": {
+            "type": kind,
+            "version": version,
+            // A sidecar that ended over it would take the API from its Service, which does without a store: it keeps
+            // state in the database then.
+            "initTimeout": "30s",
+            "ignoreErrors": true,
+            "metadata": metadata,
+        },
         "scopes": [names.component(draft.api())],
     }))
 }

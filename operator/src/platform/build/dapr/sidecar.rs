@@ -23,6 +23,11 @@ const STAYS: &str = "10s";
 /// How long its own end may take then.
 const GRACE_SECONDS: &str = "20";
 
+/// So often in a row, six seconds apart, the sidecar may not answer before it is started anew. It does not as long as it
+/// connects to what it loads, which slow brokers draw out, and each start anew would begin that again, later each time.
+/// What cannot be connected to at all, it ends over by itself.
+const MISSES: &str = "20";
+
 /// The annotations of a component's pods.
 pub(in crate::platform::build) fn annotations(draft: &Draft, component: Component) -> BTreeMap<String, String> {
     let names = &draft.names;
@@ -40,6 +45,7 @@ pub(in crate::platform::build) fn annotations(draft: &Draft, component: Componen
         ("metrics-port", METRICS_PORT.to_string()),
         ("graceful-shutdown-seconds", GRACE_SECONDS.to_owned()),
         ("block-shutdown-duration", STAYS.to_owned()),
+        ("sidecar-liveness-probe-threshold", MISSES.to_owned()),
         // The pod has no token with which the sidecar could ask for Secrets.
         ("disable-builtin-k8s-secret-store", "true".to_owned()),
         ("sidecar-seccomp-profile-type", "RuntimeDefault".to_owned()),

@@ -34,14 +34,19 @@ pub async fn up(cluster: &Path, todo: &Path) -> Result<()> {
         Site::at(&folder).write_access(api)?;
     }
     println!("the cluster is ready; its logs are in {}", folder.join("log").display());
+    let programs = [tools::control_plane()?.kubectl, tools::helm()?];
+    let folders: Vec<String> = programs
+        .iter()
+        .filter_map(|program| Some(program.parent()?.display().to_string()))
+        .collect();
     println!("  export KUBECONFIG={}", folder.join("kubeconfig").display());
+    println!("  export PATH=$PATH:{}    # kubectl and helm", folders.join(":"));
     println!("  kubectl get pods --all-namespaces");
     println!("  cargo xtask cluster load    # makes the platform's image, and imports it");
     println!("  helm install todo-operator-crds charts/todo-operator-crds");
     println!("  helm install todo-operator charts/todo-operator --namespace todo-system --create-namespace \\");
     println!("      --set evaluationPostgresImage={POSTGRES_IMAGE}");
     println!("  kubectl apply -f config/samples/platform.yaml");
-    println!("helm is {}", tools::helm()?.display());
     Ok(())
 }
 

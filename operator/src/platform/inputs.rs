@@ -8,8 +8,11 @@ use std::sync::Arc;
 
 use sha2::{Digest as _, Sha256};
 use todo_crds::TodoPlatform;
+use todo_crds::platform::SecretKeyRef;
 
+use super::build::is_own_database;
 use crate::capabilities::Capabilities;
+use crate::names::Names;
 use crate::settings::Settings;
 
 /// What one pass knows of the world.
@@ -161,13 +164,26 @@ pub struct VolumeFacts {
     pub class: Option<String>,
 }
 
-/// One version as it runs.
+/// One version as it runs, over one database.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Release {
     /// The version, as in `spec.version`.
     pub version: String,
     /// What nodes pull.
     pub image: String,
+    /// Where the database's URL is; `None` when the manifest leaves it to the operator.
+    pub database: Option<SecretKeyRef>,
+}
+
+impl Release {
+    /// Whether it is what this platform's manifest asks for.
+    pub fn is(&self, target: &Self, names: &Names) -> bool {
+        let is_there = match (&self.database, &target.database) {
+            (Some(database), None) => is_own_database(database, names),
+            (database, asked) => database == asked,
+        };
+        is_there && self.version == target.version && self.image == target.image
+    }
 }
 
 /// Secret values that were drawn for this pass, each 32 random bytes as 64 hexadecimal digits.

@@ -257,7 +257,7 @@ async fn report(
 ) -> Result<bool> {
     let platform = &inputs.platform;
     let target = release::target(platform, &context.settings);
-    let migration = names.migration(&release::migration_hash(platform, &target));
+    let migration = names.migration(&release::migration_hash(&target));
     let report = Report {
         platform,
         children,

@@ -1,4 +1,4 @@
-//! Releases: what is asked for, as a version and an image, and how two are told apart.
+//! Releases: what is asked for, as a version, an image and a database, and how two are told apart.
 
 use sha2::{Digest as _, Sha256};
 use todo_crds::TodoPlatform;
@@ -19,12 +19,13 @@ pub fn target(platform: &TodoPlatform, settings: &Settings) -> Release {
     Release {
         version: version.clone(),
         image,
+        database: platform.spec.database.url_secret_ref.clone(),
     }
 }
 
 /// What names a release's migration: 10 hexadecimal digits. Another image or another database is another migration.
-pub fn migration_hash(platform: &TodoPlatform, release: &Release) -> String {
-    let database = platform.spec.database.url_secret_ref.as_ref();
+pub fn migration_hash(release: &Release) -> String {
+    let database = release.database.as_ref();
     let database = database.map_or_else(String::new, |secret| format!("{}/{}", secret.name, secret.key));
     let digest = Sha256::digest(format!("{}\n{}\n{database}", release.version, release.image));
     hex::encode(&digest[..5])

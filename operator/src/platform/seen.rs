@@ -6,8 +6,10 @@
 use std::collections::BTreeMap;
 
 use serde_json::Value;
+use todo_crds::platform::SecretKeyRef;
 
 use super::Release;
+use super::build::DATABASE_URL;
 use crate::child::{ChildKey, Kind};
 use crate::names::{Component, Names};
 
@@ -60,6 +62,21 @@ fn release(deployment: &Value) -> Option<Release> {
     Some(Release {
         version: version.to_owned(),
         image: image.to_owned(),
+        database: database_url(template),
+    })
+}
+
+/// Where pods find the database's URL.
+fn database_url(template: &Value) -> Option<SecretKeyRef> {
+    let volumes = template.pointer("/spec/volumes")?.as_array()?.iter();
+    let sources = volumes.filter_map(|volume| volume.pointer("/projected/sources")?.as_array());
+    sources.flatten().find_map(|source| {
+        let item = source.pointer("/secret/items/0")?;
+        (item["path"] == DATABASE_URL).then_some(())?;
+        Some(SecretKeyRef {
+            name: source.pointer("/secret/name")?.as_str()?.to_owned(),
+            key: item["key"].as_str()?.to_owned(),
+        })
     })
 }
 
@@ -74,8 +91,8 @@ pub struct DeploymentFacts {
     pub ready: u32,
     /// How many there are, of any template.
     pub total: u32,
-    /// The version of the newest template.
-    pub version: Option<String>,
+    /// What the newest template runs.
+    pub release: Option<Release>,
     /// Whether the counts are about the newest spec.
     pub is_current: bool,
     /// Why it does not go on, when Kubernetes has given up waiting.
@@ -96,7 +113,7 @@ impl DeploymentFacts {
             updated: count("/status/updatedReplicas").unwrap_or(0),
             ready: count("/status/readyReplicas").unwrap_or(0),
             total: count("/status/replicas").unwrap_or(0),
-            version: release(deployment).map(|release| release.version),
+            release: release(deployment),
             is_current: observed.is_some() && observed >= generation,
             stuck: progressing
                 .filter(ConditionFacts::is_false)

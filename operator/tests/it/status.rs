@@ -103,6 +103,7 @@ impl World {
         let target = Release {
             image: format!("registry.example.com/todo:{version}"),
             version,
+            database: None,
         };
         let report = Report {
             platform: &self.platform,

@@ -14,17 +14,22 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, ObjectMeta};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use serde_json::{Map, Value, json};
+use todo_crds::platform::SecretKeyRef;
 
 use super::draft::Draft;
 use super::pod::{self, SecretKey};
 use crate::child::{Child, Kind, Tenure};
-use crate::platform::{Inputs, VolumeFacts};
+use crate::names::Names;
+use crate::platform::{Inputs, Release, VolumeFacts};
 
 /// The keys of the evaluation database's Secret.
 pub(super) const URL_KEY: &str = "url";
 pub(super) const PASSWORD_KEY: &str = "password";
 /// Where PostgreSQL listens.
 pub(super) const PORT: i32 = 5432;
+
+/// The key of the URL in CloudNativePG's Secret.
+const APPLICATION_KEY: &str = "uri";
 
 const COMPONENT: &str = "db";
 /// The user, and the database, of the platform.
@@ -88,14 +93,24 @@ pub(crate) fn own(draft: &Draft) -> Option<Place> {
     }
 }
 
-/// Where the database's URL is.
-pub(super) fn url_key(draft: &Draft) -> SecretKey {
-    match &draft.spec.database.url_secret_ref {
+/// Where this release's pods find the URL of its database.
+pub(super) fn url_key(draft: &Draft, release: &Release) -> SecretKey {
+    match &release.database {
         Some(secret) => SecretKey::new(&secret.name, &secret.key),
-        // CloudNativePG's own Secret for the application's user.
-        None if place(draft) == Place::Cluster => SecretKey::new(format!("{}-app", draft.names.database()), "uri"),
+        None if place(draft) == Place::Cluster => SecretKey::new(of_application(&draft.names), APPLICATION_KEY),
         None => SecretKey::new(draft.names.database(), URL_KEY),
     }
+}
+
+/// Whether the platform's own database is come at by this.
+pub(crate) fn is_own_database(secret: &SecretKeyRef, names: &Names) -> bool {
+    let SecretKeyRef { name, key } = secret;
+    (*name == names.database() && key == URL_KEY) || (*name == of_application(names) && key == APPLICATION_KEY)
+}
+
+/// CloudNativePG's own Secret for the application's user.
+fn of_application(names: &Names) -> String {
+    format!("{}-app", names.database())
 }
 
 /// The evaluation database's URL.

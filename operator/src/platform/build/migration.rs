@@ -22,7 +22,7 @@ const TRIES: i32 = 8;
 pub(super) fn build(draft: &Draft) -> Vec<Child> {
     let platform = &draft.inputs.platform;
     let target = release::target(platform, &draft.inputs.settings);
-    let name = draft.names.migration(&release::migration_hash(platform, &target));
+    let name = draft.names.migration(&release::migration_hash(&target));
     let mut labels = draft.labels(COMPONENT);
     labels.insert("app.kubernetes.io/version".to_owned(), target.version.clone());
     let mut template = pod::template(
@@ -33,7 +33,7 @@ pub(super) fn build(draft: &Draft) -> Vec<Child> {
             args: vec!["migrate".to_owned(), "--wait=2m".to_owned()],
             labels,
             annotations: BTreeMap::new(),
-            secrets: vec![pod::database_url(draft)],
+            secrets: vec![pod::database_url(draft, &target)],
             env: vec![],
         },
     );

@@ -28,9 +28,10 @@ use super::Inputs;
 use crate::child::Children;
 
 pub(crate) use autoscaling::ignored_lag;
-pub(crate) use database::{Place, place};
+pub(crate) use database::{Place, is_own_database, place};
 pub(crate) use draft::{Draft, ROLES};
 pub use kafka::topics;
+pub(crate) use pod::DATABASE_URL;
 pub(crate) use settings::least_connections;
 
 /// Every child that `inputs` ask for, in the order in which they are applied.

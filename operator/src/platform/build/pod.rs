@@ -17,6 +17,7 @@ use todo_crds::platform::PullPolicy;
 use super::database;
 use super::draft::Draft;
 use super::settings::FILE;
+use crate::platform::Release;
 
 /// Where every process listens.
 pub(super) const PORT: i32 = 8080;
@@ -26,7 +27,7 @@ pub(super) const PORT_NAME: &str = "http";
 pub(super) const CONTAINER: &str = "todo";
 
 /// The file of the database's URL.
-pub(super) const DATABASE_URL: &str = "database-url";
+pub(crate) const DATABASE_URL: &str = "database-url";
 /// The file of the secret of tokens.
 pub(super) const TOKEN_SECRET: &str = "token-secret";
 /// The file of the internal API's key.
@@ -219,8 +220,8 @@ pub(super) fn env_of(name: &str, secret: SecretKey) -> EnvVar {
 }
 
 /// The file of the database's URL, which every process has.
-pub(super) fn database_url(draft: &Draft) -> (&'static str, SecretKey) {
-    (DATABASE_URL, database::url_key(draft))
+pub(super) fn database_url(draft: &Draft, release: &Release) -> (&'static str, SecretKey) {
+    (DATABASE_URL, database::url_key(draft, release))
 }
 
 /// Copies on different nodes and in different zones, as far as there are any: one that cannot be spread still runs.

@@ -124,7 +124,7 @@ fn template(draft: &Draft, component: Component, release: &Release) -> PodTempla
             args: args(draft, component),
             labels,
             annotations,
-            secrets: files(draft, component),
+            secrets: files(draft, component, release),
             env,
         },
     );
@@ -171,9 +171,9 @@ fn args(draft: &Draft, component: Component) -> Vec<String> {
 }
 
 /// The secrets of a component's processes: no more than they need.
-fn files(draft: &Draft, component: Component) -> Vec<(&'static str, SecretKey)> {
+fn files(draft: &Draft, component: Component, release: &Release) -> Vec<(&'static str, SecretKey)> {
     let names = &draft.names;
-    let mut files = vec![pod::database_url(draft)];
+    let mut files = vec![pod::database_url(draft, release)];
     if draft.serves(component) {
         let auth = &draft.spec.auth;
         match (&auth.oidc, &auth.secret_ref) {

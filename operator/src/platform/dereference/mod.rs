@@ -18,6 +18,7 @@ use serde_json::Value;
 use todo_crds::TodoPlatform;
 use todo_crds::platform::{SecretKeyRef, StrimziKafka};
 
+use super::build::is_own_database;
 use super::seen::{JobFacts, Seen};
 use super::{
     DatabaseFacts, Drawn, Inputs, InternalKey, KafkaFacts, KafkaListener, Release, SecretFacts, VolumeFacts, release,
@@ -40,8 +41,14 @@ pub async fn dereference(
     platform: Arc<TodoPlatform>,
 ) -> Result<Inputs> {
     let names = Names::of(&platform);
+    let release = release_to_run(&platform, settings, seen, &names);
     let mut secrets = BTreeMap::new();
-    for name in referenced_secrets(&platform).into_keys() {
+    let mut referenced: BTreeSet<String> = referenced_secrets(&platform).into_keys().collect();
+    // Pods stay at the database that they have until another is migrated.
+    let in_use = release.iter().filter_map(|release| release.database.as_ref());
+    let in_use = in_use.filter(|secret| !is_own_database(secret, &names));
+    referenced.extend(in_use.map(|secret| secret.name.clone()));
+    for name in referenced {
         if let Some(secret) = secret(client, &names.namespace, &name).await? {
             secrets.insert(name, secret_facts(&secret));
         }
@@ -65,7 +72,7 @@ pub async fn dereference(
         kafka_user,
         internal_key: internal_key(seen, &names),
         database: database(seen, &names),
-        release: release_to_run(&platform, settings, seen, &names),
+        release,
         drawn: draw(),
         settings: Arc::clone(settings),
         capabilities: Arc::clone(capabilities),
@@ -270,10 +277,10 @@ fn internal_key(seen: &Seen, names: &Names) -> Option<InternalKey> {
 fn release_to_run(platform: &TodoPlatform, settings: &Settings, seen: &Seen, names: &Names) -> Option<Release> {
     let target = release::target(platform, settings);
     let running = seen.running(names);
-    if running.as_ref() == Some(&target) {
+    if running.as_ref().is_some_and(|running| running.is(&target, names)) {
         return running;
     }
-    let job = names.migration(&release::migration_hash(platform, &target));
+    let job = names.migration(&release::migration_hash(&target));
     match seen.get(Kind::Job, &names.namespace, &job).map(JobFacts::read) {
         Some(JobFacts::Succeeded) => Some(target),
         _ => running,

@@ -46,7 +46,7 @@ pub fn status(report: &Report<'_>, now: Timestamp) -> (TodoPlatformStatus, Vec<T
     let events = events(report, &topics);
     let paused = paused(platform);
     let ready = ready(report, &components, [&database, &migrated, &events]);
-    let progressing = progressing(report, &components, &migrated);
+    let progressing = progressing(report, &names, &components, &migrated);
     let degraded = degraded(report, &components, [&database, &migrated, &events, &sidecars]);
     let phase = phase(platform, &before, report.target, [&ready, &progressing, &degraded]);
 
@@ -86,8 +86,12 @@ impl ComponentState {
     }
 
     /// Whether it is where the target release is.
-    fn has_arrived(&self, target: &Release) -> bool {
-        self.is_settled() && self.shown.version.as_ref() == Some(&target.version)
+    fn has_arrived(&self, target: &Release, names: &Names) -> bool {
+        self.is_settled() && self.release().is_some_and(|release| release.is(target, names))
+    }
+
+    fn release(&self) -> Option<&Release> {
+        self.facts.as_ref()?.release.as_ref()
     }
 
     fn is_available(&self) -> bool {
@@ -117,7 +121,7 @@ fn components(report: &Report<'_>, names: &Names) -> Vec<ComponentState> {
                     name: component.to_string(),
                     desired: known.desired,
                     ready: known.ready,
-                    version: known.version,
+                    version: known.release.map(|release| release.version),
                 },
                 facts,
             })
@@ -229,7 +233,7 @@ fn migrated(report: &Report<'_>, names: &Names, database: &Finding) -> Finding {
     if report
         .seen
         .running(names)
-        .is_some_and(|running| running == *report.target)
+        .is_some_and(|running| running.is(report.target, names))
     {
         return Finding::yes(ABOUT, "Migrated", format!("the schema is that of {version}"));
     }
@@ -423,7 +427,7 @@ fn ready(report: &Report<'_>, components: &[ComponentState], needed: [&Finding; 
     }
 }
 
-fn progressing(report: &Report<'_>, components: &[ComponentState], migrated: &Finding) -> Finding {
+fn progressing(report: &Report<'_>, names: &Names, components: &[ComponentState], migrated: &Finding) -> Finding {
     const ABOUT: ConditionType = ConditionType::Progressing;
     if report.platform.spec.paused {
         return Finding::no(ABOUT, "Paused", "spec.paused is true");
@@ -440,7 +444,7 @@ fn progressing(report: &Report<'_>, components: &[ComponentState], migrated: &Fi
     }
     let moving: Vec<&ComponentState> = components
         .iter()
-        .filter(|component| !component.has_arrived(report.target))
+        .filter(|component| !component.has_arrived(report.target, names))
         .collect();
     if moving.is_empty() && !components.is_empty() {
         return Finding::no(ABOUT, "Settled", "everything is as asked for");
@@ -450,7 +454,9 @@ fn progressing(report: &Report<'_>, components: &[ComponentState], migrated: &Fi
         .iter()
         .map(|component| match &component.facts {
             Some(facts) => {
-                let is_newest = facts.version.as_ref() == Some(version);
+                let is_newest = component
+                    .release()
+                    .is_some_and(|release| release.is(report.target, names));
                 let arrived = if is_newest { facts.updated } else { 0 };
                 format!("{} {arrived} of {} at {version}", component.shown.name, facts.desired)
             }
@@ -526,13 +532,13 @@ fn version(report: &Report<'_>, names: &Names, before: &TodoPlatformStatus) -> V
     let deployments: Vec<DeploymentFacts> = Component::every()
         .filter_map(|component| report.seen.deployment(names, component))
         .collect();
-    let target = &report.target.version;
+    let target = report.target;
     let arrived = !deployments.is_empty()
         && deployments
             .iter()
-            .all(|facts| facts.is_settled() && facts.version.as_ref() == Some(target));
+            .all(|facts| facts.is_settled() && facts.release.as_ref().is_some_and(|release| release.is(target, names)));
     let running = if arrived {
-        Some(target.clone())
+        Some(target.version.clone())
     } else {
         before.running.clone()
     };
@@ -543,7 +549,7 @@ fn version(report: &Report<'_>, names: &Names, before: &TodoPlatformStatus) -> V
     };
     VersionStatus {
         running,
-        target: Some(target.clone()),
+        target: Some(target.version.clone()),
         previous,
     }
 }

@@ -306,6 +306,27 @@ fn the_migration_is_of_the_target_while_pods_stay_at_what_runs() {
 }
 
 #[test]
+fn pods_stay_at_their_database_until_another_is_migrated() {
+    let before = inputs(sample("production.yaml"), full());
+    let mut after = before.clone();
+    let platform = Arc::make_mut(&mut after.platform);
+    platform.spec.database.url_secret_ref.as_mut().unwrap().name = "another-db".to_owned();
+    assert_eq!(rolled(&before, &after), BTreeSet::new());
+    let (before, after) = (build(&before), build(&after));
+    let jobs = |children: &Children| -> Vec<Value> {
+        let jobs = children.iter().filter(|child| child.key.kind == Kind::Job);
+        jobs.map(|job| job.body.clone()).collect()
+    };
+    assert_ne!(jobs(&before), jobs(&after));
+    assert!(jobs(&after)[0].to_string().contains("another-db"));
+    let components = |children: &Children| -> Vec<Value> {
+        let components = children.iter().filter(|child| child.key.kind == Kind::Component);
+        components.map(|component| component.body.clone()).collect()
+    };
+    assert_eq!(components(&before), components(&after));
+}
+
+#[test]
 fn as_long_as_the_brokers_are_unknown_nothing_that_speaks_to_them_is_touched() {
     let settled = inputs(manifest("everything.yaml"), full());
     let no_listener = Inputs {

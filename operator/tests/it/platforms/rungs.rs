@@ -72,6 +72,44 @@ async fn no_pod_of_a_version_starts_before_its_migration_has_succeeded() -> Resu
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn pods_move_to_another_database_when_it_is_migrated_and_not_before() -> Result<()> {
+    let world = World::new(Cluster::shared_with(Options::NONE).await?, "move").await?;
+    for name in ["acme-db", "other-db"] {
+        let secret = json!({"url": format!("postgres://todo:secret@{name}/todo")});
+        world.secret(name, &secret).await?;
+    }
+    let spec = |secret: &str| json!({"version": "1.0.0", "database": {"urlSecretRef": {"name": secret, "key": "url"}}});
+    let databases = async || -> Result<(bool, bool)> {
+        let deployment = world.get("apps/v1", "Deployment", "acme-all").await?;
+        let volumes = deployment.context("no pods")?["spec"]["template"]["spec"]["volumes"].to_string();
+        Ok((volumes.contains("acme-db"), volumes.contains("other-db")))
+    };
+    world.platform("acme", &spec("acme-db")).await?;
+    world.wait_for("acme", "Progressing", "False Settled").await?;
+
+    world.kubelet.set_rule(|pod: &Pod| match pod.metadata.labels.as_ref() {
+        Some(labels) if labels.contains_key("batch.kubernetes.io/job-name") => Fate::Fails(1),
+        _ => Fate::usual(pod),
+    });
+    world.platform("acme", &spec("other-db")).await?;
+    world.wait_for("acme", "Migrated", "False MigrationRetrying").await?;
+    ensure!(
+        databases().await? == (true, false),
+        "pods have gone before the schema is there"
+    );
+    ensure!(
+        world.condition("acme", "Ready").await?.starts_with("True"),
+        "what runs goes on"
+    );
+
+    world.kubelet.set_rule(Fate::usual);
+    world.wait_for("acme", "Migrated", "True").await?;
+    world.wait_for("acme", "Progressing", "False Settled").await?;
+    ensure!(databases().await? == (false, true), "pods stay where they were");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn a_secret_that_is_missing_is_named_and_taken_when_it_comes() -> Result<()> {
     let world = World::new(Cluster::shared_with(Options::NONE).await?, "secret").await?;
     let spec = json!({"version": "1.0.0", "database": {"urlSecretRef": {"name": "acme-db", "key": "url"}}});

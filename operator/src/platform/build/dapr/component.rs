@@ -11,6 +11,7 @@ use crate::names::Component;
 use crate::platform::build::draft::{CONSUMED_TOPIC, Draft};
 use crate::platform::build::kafka::{self, Brokers};
 use crate::platform::build::{database, pod::SecretKey};
+use crate::platform::{Inputs, release};
 use todo_crds::Role;
 
 pub(super) fn build(draft: &Draft) -> Vec<Child> {
@@ -155,8 +156,16 @@ fn redis_metadata(redis: &RedisStore) -> Vec<Value> {
 }
 
 fn postgresql_metadata(draft: &Draft) -> Vec<Value> {
+    // The one that the API uses now.
+    let Inputs {
+        release,
+        platform,
+        settings,
+        ..
+    } = draft.inputs;
+    let release = release.clone().unwrap_or_else(|| release::target(platform, settings));
     vec![
-        secret("connectionString", &database::url_key(draft)),
+        secret("connectionString", &database::url_key(draft, &release)),
         value("tablePrefix", "todo_dapr_"),
         value("metadataTableName", "todo_dapr_metadata"),
         value("timeout", "2s"),

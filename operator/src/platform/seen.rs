@@ -169,6 +169,8 @@ pub enum JobFacts {
     Running {
         /// How many of its pods have failed so far.
         failed: u64,
+        /// Whether a pod of it runs: its image is there, and what it mounts.
+        runs: bool,
     },
     /// It succeeded.
     Succeeded,
@@ -183,11 +185,13 @@ impl JobFacts {
         if is_true("Complete").is_some() {
             return Self::Succeeded;
         }
-        match is_true("Failed") {
-            Some(failed) => Self::Failed(format!("{}: {}", failed.reason, failed.message)),
-            None => Self::Running {
-                failed: job.pointer("/status/failed").and_then(Value::as_u64).unwrap_or(0),
-            },
+        if let Some(failed) = is_true("Failed") {
+            return Self::Failed(format!("{}: {}", failed.reason, failed.message));
+        }
+        let count = |path: &str| job.pointer(path).and_then(Value::as_u64).unwrap_or(0);
+        Self::Running {
+            failed: count("/status/failed"),
+            runs: count("/status/ready") > 0,
         }
     }
 }

@@ -274,6 +274,23 @@ fn a_missing_secret_is_told_with_its_field() {
 }
 
 #[test]
+fn a_migration_whose_pod_does_not_run_says_where_to_look() {
+    let said_of = |job: Value| {
+        let world = World::new(&plain()).with(Kind::Job, JOB, json!({"status": job}));
+        said(&world.status(), "Migrated")
+    };
+    let runs = format!("False Migrating: job {JOB} brings the schema to 1.4.0");
+    assert_eq!(said_of(json!({"active": 1, "ready": 1})), runs);
+    for job in [json!({}), json!({"active": 1, "ready": 0})] {
+        let waits = said_of(job);
+        assert!(
+            waits.starts_with(&runs) && waits.contains("kubectl describe pod -l job-name="),
+            "{waits}"
+        );
+    }
+}
+
+#[test]
 fn a_failed_migration_says_where_to_look_and_how_to_go_on() {
     let job = json!({"status": {"failed": 4, "conditions": [
         {"type": "Failed", "status": "True", "reason": "BackoffLimitExceeded", "message": "Job has reached the specified backoff limit"},

@@ -240,10 +240,18 @@ fn migrated(report: &Report<'_>, names: &Names, database: &Finding) -> Finding {
     let job = report.migration;
     match report.seen.get(Kind::Job, &names.namespace, job).map(JobFacts::read) {
         Some(JobFacts::Succeeded) => Finding::yes(ABOUT, "Migrated", format!("the schema is that of {version}")),
-        Some(JobFacts::Running { failed: 0 }) => {
+        Some(JobFacts::Running { failed: 0, runs: true }) => {
             Finding::no(ABOUT, "Migrating", format!("job {job} brings the schema to {version}"))
         }
-        Some(JobFacts::Running { failed }) => Finding::no(
+        Some(JobFacts::Running { failed: 0, runs: false }) => Finding::no(
+            ABOUT,
+            "Migrating",
+            format!(
+                "job {job} brings the schema to {version} as soon as its pod runs; what that waits for: kubectl describe \
+                 pod -l job-name={job}"
+            ),
+        ),
+        Some(JobFacts::Running { failed, .. }) => Finding::no(
             ABOUT,
             "MigrationRetrying",
             format!("job {job} failed {failed} times and is tried again; see kubectl logs job/{job}"),

@@ -87,6 +87,11 @@ pub(crate) struct Position {
 
 impl Position {
     pub(crate) const START: Self = Self { xid: 0, seq: 0 };
+    /// No event is after it.
+    pub(crate) const END: Self = Self {
+        xid: i64::MAX,
+        seq: i64::MAX,
+    };
 }
 
 /// The first key of the cursors' advisory locks ("todr" in ASCII).
@@ -275,31 +280,41 @@ pub(crate) async fn read_after(
     rows.into_iter().map(Row::into_event).collect()
 }
 
-/// The same, of the events from `since` on.
-pub(crate) async fn read_since(
+/// Where events of `since` and later begin, and the time of the earliest from there on; `None` when there are none.
+///
+/// An event's time is when its transaction began, and its place is by when that first wrote: of two that ran beside each
+/// other, the older may come after the younger. No event from the place on is before the time, and no other is after it.
+pub(crate) async fn cut(
     connection: &mut PgConnection,
     since: Timestamp,
-    after: Position,
-    limit: i64,
-) -> Result<Vec<(Position, Event)>, Error> {
-    let rows = sqlx::query_as!(
-        Row,
-        r#"SELECT xid::text::bigint AS "xid!", seq, id, event_type, subject, user_id, version, actor,
-                  data, previous, traceparent, created_at
-           FROM outbox
-           WHERE created_at >= $1
-             AND (xid, seq) > ($2::bigint::text::xid8, $3::bigint)
-             AND xid < pg_snapshot_xmin(pg_current_snapshot())
-           ORDER BY outbox.xid, seq
-           LIMIT $4"#,
-        jiff_sqlx::Timestamp::from(since),
-        after.xid,
-        after.seq,
-        limit,
-    )
-    .fetch_all(connection)
-    .await?;
-    rows.into_iter().map(Row::into_event).collect()
+) -> Result<Option<(Position, Timestamp)>, sqlx::Error> {
+    let mut cut = since;
+    loop {
+        let found = sqlx::query!(
+            r#"SELECT first.xid::text::bigint AS "xid!", first.seq AS "seq!", earliest.created_at AS "created_at!"
+               FROM (
+                   SELECT xid, seq FROM outbox WHERE created_at >= $1 ORDER BY outbox.xid, seq LIMIT 1
+               ) AS first,
+               LATERAL (
+                   SELECT min(created_at) AS created_at FROM outbox WHERE (xid, seq) >= (first.xid, first.seq)
+               ) AS earliest"#,
+            jiff_sqlx::Timestamp::from(cut),
+        )
+        .fetch_optional(&mut *connection)
+        .await?;
+        let Some(found) = found else {
+            return Ok(None);
+        };
+        let earliest = found.created_at.to_jiff();
+        if earliest >= cut {
+            let before = Position {
+                xid: found.xid,
+                seq: found.seq - 1,
+            };
+            return Ok(Some((before, cut)));
+        }
+        cut = earliest;
+    }
 }
 
 struct Row {

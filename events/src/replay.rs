@@ -28,7 +28,7 @@ pub struct Progress {
 }
 
 /// Makes `consumer` forget what it derived from events of `since` and later, and handle them again, in
-/// order, up to the last that can be read. Events that fail become dead letters, as they would from the relay; a
+/// order, up to the last that can be read; with those that are older and have come after one of them. Events that fail become dead letters, as they would from the relay; a
 /// task that has an older dead letter stays parked.
 ///
 /// Fails with nothing changed: with
@@ -49,6 +49,8 @@ pub async fn since(
         return Err(Error::NotRetained { since, retained_from });
     }
 
+    let cut = outbox::cut(&mut transaction, since).await?;
+    let (mut position, since) = cut.unwrap_or((Position::END, since));
     let from = jiff_sqlx::Timestamp::from(since);
     sqlx::query!(
         "DELETE FROM inbox
@@ -80,9 +82,10 @@ pub async fn since(
     let total = sqlx::query_scalar!(
         r#"SELECT count(*) AS "count!"
            FROM outbox
-           WHERE created_at >= $1
+           WHERE (xid, seq) > ($1::bigint::text::xid8, $2::bigint)
              AND xid < pg_snapshot_xmin(pg_current_snapshot())"#,
-        from,
+        position.xid,
+        position.seq,
     )
     .fetch_one(&mut *transaction)
     .await?;
@@ -94,10 +97,9 @@ pub async fn since(
 
     let mut outcome = Outcome::default();
     let mut done = 0;
-    let mut position = Position::START;
     loop {
         progress(Progress { done, total });
-        let batch = outbox::read_since(&mut transaction, since, position, BATCH).await?;
+        let batch = outbox::read_after(&mut transaction, position, BATCH).await?;
         let Some(&(last, _)) = batch.last() else {
             break;
         };

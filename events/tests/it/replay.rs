@@ -6,7 +6,7 @@ use jiff::{Timestamp, ToSpan};
 use sqlx::PgPool;
 use todo_events::host::Outcome;
 use todo_events::replay::{self, Progress};
-use todo_events::{Bus, Error, NewEvent, dead_letters};
+use todo_events::{Bus, Error, NewEvent, dead_letters, outbox};
 use uuid::Uuid;
 
 use crate::support::{
@@ -79,6 +79,29 @@ async fn a_rebuild_leaves_what_is_older_and_what_is_others_alone() {
     assert_eq!(outcome.applied, 2);
     assert_exactly_once_in_order(&db.pool, "recorder", &events).await;
     assert_eq!(recorded(&db.pool, "other").await, others);
+}
+
+#[tokio::test]
+async fn a_rebuild_keeps_the_order_of_transactions_that_ran_beside_each_other() {
+    let db = database().await;
+    let recorder = Recorder::new("recorder");
+    let [early, late] = [1, 1].map(|version| new_event(Uuid::now_v7(), version));
+    // It begins first, and writes last.
+    let mut slow = db.pool.begin().await.unwrap();
+    sqlx::query("SELECT now()").execute(&mut *slow).await.unwrap();
+    commit(&db.pool, std::slice::from_ref(&late)).await;
+    outbox::append(&mut slow, std::slice::from_ref(&early)).await.unwrap();
+    slow.commit().await.unwrap();
+    let since = time_of(&db.pool, &late).await;
+    assert!(time_of(&db.pool, &early).await < since);
+    drain(&relay(&db.pool, &recorder)).await;
+    let original = recorded(&db.pool, "recorder").await;
+
+    let outcome = replay::since(&db.pool, &*recorder, since, &retry(), |_| ())
+        .await
+        .unwrap();
+    assert_eq!(outcome.applied, 2);
+    assert_eq!(recorded(&db.pool, "recorder").await, original);
 }
 
 #[tokio::test]

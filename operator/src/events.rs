@@ -3,12 +3,14 @@
 //! Here: a recorder that takes one event per transition and sends it on the side: no pass waits for it, and none fails
 //! when events cannot be written. Not here: which transitions there are. The text is the caller's, and holds no secrets.
 //!
+//! Events yield to the work: a few are sent at once, and many at the rate of [`PER_SECOND`]. Each says itself when it was.
+//!
 //! An event's name is made of what it tells, so the API server itself refuses to take the same one twice, also from an
 //! operator that was started anew.
 
 use std::collections::{HashSet, VecDeque};
 use std::sync::{Arc, Mutex, PoisonError};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ObjectReference;
@@ -27,7 +29,11 @@ use crate::names::MANAGER;
 /// The longest text that the API server takes, in bytes.
 const LONGEST_NOTE: usize = 1_024;
 /// How many events wait to be sent. Beyond that they are lost, and counted.
-const WAITING: usize = 1_000;
+const WAITING: usize = 4_096;
+/// How many are sent at once.
+const AT_ONCE: u32 = 25;
+/// How many are sent in a second, when there are more.
+const PER_SECOND: u32 = 10;
 /// How many events are remembered as told.
 const REMEMBERED: usize = 4_096;
 /// How long sending one may take.
@@ -112,7 +118,7 @@ impl Recorder {
         let name = event.metadata.name.clone().unwrap_or_default();
         let is_new = self.told.lock().unwrap_or_else(PoisonError::into_inner).note(&name);
         if is_new && self.sender.try_send(event).is_err() {
-            metrics::counter!("todo_operator_events_lost_total").increment(1);
+            lost(1);
         }
     }
 }
@@ -120,8 +126,13 @@ impl Recorder {
 impl Sender {
     /// Sends until `stop`, and then what is left, as far as that is quickly done.
     pub async fn run(mut self, client: Client, stop: CancellationToken) {
+        let mut pace = Pace::new(Instant::now());
         while let Some(Some(event)) = stop.run_until_cancelled(self.receiver.recv()).await {
             send(&client, event).await;
+            let wait = tokio::time::sleep(pace.wait(Instant::now()));
+            if stop.run_until_cancelled(wait).await.is_none() {
+                break;
+            }
         }
         let rest = async {
             while let Ok(event) = self.receiver.try_recv() {
@@ -130,7 +141,36 @@ impl Sender {
         };
         // What is lost here is a line in a list that is gone in an hour.
         let _ = tokio::time::timeout(Duration::from_secs(2), rest).await;
+        lost(self.receiver.len());
     }
+}
+
+/// When the next may be sent.
+struct Pace {
+    /// How many might be sent now.
+    room: f64,
+    at: Instant,
+}
+
+impl Pace {
+    fn new(now: Instant) -> Self {
+        Self {
+            room: f64::from(AT_ONCE),
+            at: now,
+        }
+    }
+
+    /// One was sent: how long to wait until there is room for another.
+    fn wait(&mut self, now: Instant) -> Duration {
+        let refilled = (now - self.at).as_secs_f64() * f64::from(PER_SECOND);
+        self.room = (self.room + refilled).min(f64::from(AT_ONCE)) - 1.0;
+        self.at = now;
+        Duration::from_secs_f64((1.0 - self.room).max(0.0) / f64::from(PER_SECOND))
+    }
+}
+
+fn lost(events: usize) {
+    metrics::counter!("todo_operator_events_lost_total").increment(events as u64);
 }
 
 async fn send(client: &Client, event: Event) {
@@ -145,7 +185,7 @@ async fn send(client: &Client, event: Event) {
     };
     // It was told before, or its namespace is going.
     if error.class() != Class::Conflict {
-        metrics::counter!("todo_operator_events_lost_total").increment(1);
+        lost(1);
         tracing::debug!(%error, "an event was lost");
     }
 }
@@ -280,6 +320,24 @@ mod tests {
             recorder.record(&object(&at.to_string()), &ready("", None));
         }
         assert_eq!(taken(&mut sender), WAITING);
+    }
+
+    #[test]
+    fn a_few_are_sent_at_once_and_many_one_after_the_other() {
+        let mut now = Instant::now();
+        let mut pace = Pace::new(now);
+        let mut took = |events: u32, now: &mut Instant| {
+            let began = *now;
+            for _ in 0..events {
+                *now += pace.wait(*now);
+            }
+            (*now - began).as_secs_f64()
+        };
+        assert!(took(AT_ONCE - 1, &mut now) < 0.001);
+        let many = took(10 * PER_SECOND, &mut now);
+        assert!((9.9..10.1).contains(&many), "{many}");
+        now += Duration::from_hours(1);
+        assert!(took(AT_ONCE - 1, &mut now) < 0.001, "after a rest");
     }
 
     #[test]

@@ -29,8 +29,11 @@ use crate::relist::{broken, relisted};
 /// How many objects one answer of a list holds at the most: what is read at once is in memory at once.
 const PAGE: u32 = 250;
 
-/// Those that change, deleted ones in their last state. It never ends, and has no errors: a watch begins again by itself.
-pub(crate) type Changes<K> = BoxStream<'static, Result<DeserializeGuard<K>, watcher::Error>>;
+/// One that has changed, in its last state when it is gone. Never an error: a watch begins again by itself.
+pub(crate) type Change<K> = Result<DeserializeGuard<K>, watcher::Error>;
+
+/// Those that change. It never ends.
+pub(crate) type Changes<K> = BoxStream<'static, Change<K>>;
 
 /// The objects of a kind as the cluster has them, without what nobody reads. One that cannot be read is among them, as
 /// such. Clones share them.

@@ -4,20 +4,22 @@
 //! Where only some namespaces are watched, each has reconcilers of its own, so that no request is made that a role for
 //! those namespaces would not allow.
 
+use std::collections::HashSet;
+use std::fmt::Debug;
 use std::future::Future;
-use std::sync::Arc;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 
 use futures::stream;
 use futures::{Stream, StreamExt as _};
 use kube::core::DeserializeGuard;
 use kube::runtime::Controller;
-use kube::runtime::controller::{Action, Config};
-use kube::runtime::reflector::ObjectRef;
+use kube::runtime::controller::{self, Action, Config};
+use kube::runtime::reflector::{self, ObjectRef};
 use kube::{Api, Client, Resource, ResourceExt as _};
+use serde::de::DeserializeOwned;
 use todo_crds::{RecurringSchedule, TodoPlatform};
-use tokio::sync::{Semaphore, mpsc, watch};
+use tokio::sync::{mpsc, watch};
 use tokio::task::JoinHandle;
 use tokio_util::sync::CancellationToken;
 
@@ -34,7 +36,7 @@ use crate::names::Names;
 use crate::pace::Pace;
 use crate::platform::{self, Brokers, Departures, Done};
 use crate::record::Record;
-use crate::resources::{Resources, watched};
+use crate::resources::{Change, Resources, watched};
 use crate::schedule;
 use crate::schedule::follow::{Follower, platform_of};
 use crate::schedule::internal_api::{InternalApi, Route};
@@ -205,9 +207,11 @@ impl Shared {
             }
         });
 
+        let record = Record::new(operator.client.clone());
+        let platform_stream = without_own(platform_stream, &record);
         let context = platform::Context {
             client: operator.client.clone(),
-            record: Record::new(operator.client.clone()),
+            record,
             settings: Arc::new(operator.settings.clone()),
             live: operator.live.clone(),
             events: self.recorder.clone(),
@@ -216,12 +220,7 @@ impl Shared {
             pace: operator.pace,
             offered: self.offered.clone(),
         };
-        let runner = Runner::new(
-            Reconciler::Platform,
-            self.recorder.clone(),
-            operator.concurrency,
-            context,
-        );
+        let platform_runner = Arc::new(Runner::new(Reconciler::Platform, self.recorder.clone(), context));
         let own = namespace.clone();
         let triggers = operator
             .live
@@ -231,31 +230,39 @@ impl Shared {
                 let is_here = own.is_none() || platform.namespace == own;
                 async move { is_here }
             });
-        let platform_passes = Controller::for_stream(platform_stream, platforms.store())
-            .with_config(Config::default().debounce(DEBOUNCE))
-            .reconcile_on(triggers)
-            .reconcile_all_on(changes(self.offered.clone()))
-            .graceful_shutdown_on(self.stop.clone().cancelled_owned())
-            .run(platform_pass, Runner::error_policy, Arc::new(runner));
+        let every_platform = platforms.clone();
+        let anew = changes(self.offered.clone())
+            .flat_map(move |()| stream::iter(every_platform.all()))
+            .map(|platform| ObjectRef::from_obj(platform.as_ref()));
+        let platform_passes =
+            Controller::for_stream(Arc::clone(&platform_runner).told_of(platform_stream), platforms.store())
+                .with_config(Config::default().concurrency(operator.concurrency).debounce(DEBOUNCE))
+                .reconcile_on(Arc::clone(&platform_runner).queued(stream::select(triggers, anew)))
+                .graceful_shutdown_on(self.stop.clone().cancelled_owned())
+                .run(platform_pass, Runner::error_policy, Arc::clone(&platform_runner));
 
         let (tell, told) = mpsc::unbounded_channel();
         let states = States::default();
+        let record = Record::new(operator.client.clone());
+        let schedule_stream = without_own(schedule_stream, &record);
         let context = schedule::Context {
-            record: Record::new(operator.client.clone()),
+            record,
             api: self.api.clone(),
             live: operator.live.clone(),
             platforms,
             states: states.clone(),
             events: self.recorder.clone(),
         };
-        let at_once = operator.concurrency.saturating_mul(SCHEDULES_PER_PLATFORM);
-        let runner = Runner::new(Reconciler::Schedule, self.recorder.clone(), at_once, context);
+        let schedule_runner = Arc::new(Runner::new(Reconciler::Schedule, self.recorder.clone(), context));
         let of_platform = schedules.clone();
-        let schedule_passes = Controller::for_stream(schedule_stream, schedules.store())
-            .reconcile_on(received(told))
-            .reconcile_on(received(seen).flat_map(move |platform| stream::iter(schedules_of(&of_platform, &platform))))
-            .graceful_shutdown_on(self.stop.clone().cancelled_owned())
-            .run(schedule_pass, Runner::error_policy, Arc::new(runner));
+        let at_once = operator.concurrency.saturating_mul(SCHEDULES_PER_PLATFORM);
+        let by_platform = received(seen).flat_map(move |platform| stream::iter(schedules_of(&of_platform, &platform)));
+        let schedule_passes =
+            Controller::for_stream(Arc::clone(&schedule_runner).told_of(schedule_stream), schedules.store())
+                .with_config(Config::default().concurrency(at_once))
+                .reconcile_on(Arc::clone(&schedule_runner).queued(stream::select(received(told), by_platform)))
+                .graceful_shutdown_on(self.stop.clone().cancelled_owned())
+                .run(schedule_pass, Runner::error_policy, Arc::clone(&schedule_runner));
 
         let follower = Follower::new(
             operator.client.clone(),
@@ -266,8 +273,14 @@ impl Shared {
             tell,
         );
         tokio::join!(
-            platform_passes.for_each(|_| std::future::ready(())),
-            schedule_passes.for_each(|_| std::future::ready(())),
+            platform_passes.for_each(|done| {
+                platform_runner.ended(&done);
+                std::future::ready(())
+            }),
+            schedule_passes.for_each(|done| {
+                schedule_runner.ended(&done);
+                std::future::ready(())
+            }),
             follower.run(self.stop.clone()),
         );
     }
@@ -283,6 +296,25 @@ where
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     }
+}
+
+/// The changes without those that are a pass's own writes, and nothing else.
+fn without_own<K, C>(changes: C, record: &Record<K>) -> impl Stream<Item = Change<K>> + Send + use<K, C>
+where
+    C: Stream<Item = Change<K>> + Send,
+    K: Resource<DynamicType = (), Scope = kube::core::NamespaceResourceScope>
+        + Clone
+        + Debug
+        + DeserializeOwned
+        + Send
+        + Sync
+        + 'static,
+{
+    let record = record.clone();
+    changes.filter(move |changed| {
+        let readable = changed.as_ref().ok().and_then(|changed| changed.0.as_ref().ok());
+        std::future::ready(readable.is_none_or(|changed| !record.is_own(changed)))
+    })
 }
 
 /// A trigger for each time that something else is offered.
@@ -330,22 +362,23 @@ fn names_of(platform: &DeserializeGuard<TodoPlatform>) -> Names {
     }
 }
 
-/// What a reconciler's passes have in common: so many run at once, they are measured, and what fails is tried again,
-/// later each time.
+/// What a reconciler's passes have in common: they are measured, and what fails is tried again, later each time.
 struct Runner<C> {
     reconciler: Reconciler,
     recorder: Recorder,
     context: C,
-    backoff: Backoff<(String, String)>,
-    room: Semaphore,
-    waiting: AtomicUsize,
+    backoff: Backoff<Key>,
+    /// Those that something has happened to and whose pass has not begun.
+    waiting: Mutex<HashSet<Key>>,
 }
 
+/// Namespace and name.
+type Key = (String, String);
+
 impl<C> Runner<C> {
-    fn new(reconciler: Reconciler, recorder: Recorder, at_once: u16, context: C) -> Self {
+    fn new(reconciler: Reconciler, recorder: Recorder, context: C) -> Self {
         Self {
-            room: Semaphore::new(usize::from(at_once)),
-            waiting: AtomicUsize::new(0),
+            waiting: Mutex::default(),
             reconciler,
             recorder,
             context,
@@ -353,17 +386,52 @@ impl<C> Runner<C> {
         }
     }
 
-    /// A pass that waits for room costs nothing but its place: it is made when there is some.
-    async fn measured<P>(&self, key: (String, String), pass: impl FnOnce() -> P) -> Result<Action>
-    where
-        P: Future<Output = Result<Done>>,
-    {
-        metrics::queue(self.reconciler, self.waiting.fetch_add(1, Ordering::Relaxed) + 1);
-        let room = self.room.acquire().await;
-        metrics::queue(self.reconciler, self.waiting.fetch_sub(1, Ordering::Relaxed) - 1);
+    /// The changes; what changes waits for its pass from then on.
+    fn told_of<K: Resource<DynamicType = ()>, E>(
+        self: Arc<Self>,
+        changes: impl Stream<Item = std::result::Result<K, E>>,
+    ) -> impl Stream<Item = std::result::Result<K, E>> {
+        changes.inspect(move |changed| {
+            if let Ok(object) = changed {
+                self.waits(key(object));
+            }
+        })
+    }
+
+    /// The triggers; whatever they are of waits for its pass from then on.
+    fn queued<K: Resource<DynamicType = ()>>(
+        self: Arc<Self>,
+        triggers: impl Stream<Item = ObjectRef<K>>,
+    ) -> impl Stream<Item = ObjectRef<K>> {
+        triggers.inspect(move |object| self.waits(key_of(object)))
+    }
+
+    fn waits(&self, key: Key) {
+        let mut waiting = self.waiting();
+        waiting.insert(key);
+        metrics::queue(self.reconciler, waiting.len());
+    }
+
+    fn waits_no_more(&self, key: &Key) {
+        let mut waiting = self.waiting();
+        waiting.remove(key);
+        metrics::queue(self.reconciler, waiting.len());
+    }
+
+    fn waiting(&self) -> MutexGuard<'_, HashSet<Key>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// What went before its pass needs none.
+    fn ended<K, E: 'static, Q: 'static>(&self, pass: &std::result::Result<K, controller::Error<E, Q>>) {
+        if let Err(controller::Error::ObjectNotFound(object)) = pass {
+            self.waits_no_more(&key_of(object));
+        }
+    }
+
+    async fn measured(&self, key: &Key, pass: impl Future<Output = Result<Done>>) -> Result<Action> {
         let began = Instant::now();
-        let outcome = Box::pin(pass()).await;
-        drop(room);
+        let outcome = Box::pin(pass).await;
         let how = match &outcome {
             Ok(Done { changed: true, .. }) => Outcome::Changed,
             Ok(Done { changed: false, .. }) => Outcome::Unchanged,
@@ -371,7 +439,7 @@ impl<C> Runner<C> {
         };
         metrics::reconciled(self.reconciler, how, began.elapsed());
         if outcome.is_ok() {
-            self.backoff.succeeded(&key);
+            self.backoff.succeeded(key);
         }
         outcome.map(|done| done.action)
     }
@@ -404,36 +472,46 @@ impl<C> Runner<C> {
     }
 }
 
-fn key<K: Resource>(object: &K) -> (String, String) {
+fn key<K: Resource>(object: &K) -> Key {
     (object.namespace().unwrap_or_default(), object.name_any())
+}
+
+fn key_of<K: reflector::Lookup>(object: &ObjectRef<K>) -> Key {
+    (object.namespace.clone().unwrap_or_default(), object.name.clone())
 }
 
 async fn platform_pass(
     object: Arc<DeserializeGuard<TodoPlatform>>,
     runner: Arc<Runner<platform::Context>>,
 ) -> Result<Action> {
+    let key = key(object.as_ref());
+    runner.waits_no_more(&key);
     let platform = match &object.0 {
         Ok(platform) => platform,
         Err(invalid) => return Ok(runner.unreadable(object.as_ref(), &invalid.error)),
     };
-    let pass = || platform::reconcile(&runner.context, Arc::new(platform.clone()));
-    runner.measured(key(platform), pass).await
+    let pass = platform::reconcile(&runner.context, Arc::new(platform.clone()));
+    runner.measured(&key, pass).await
 }
 
 async fn schedule_pass(
     object: Arc<DeserializeGuard<RecurringSchedule>>,
     runner: Arc<Runner<schedule::Context>>,
 ) -> Result<Action> {
+    let key = key(object.as_ref());
+    runner.waits_no_more(&key);
     let schedule = match &object.0 {
         Ok(schedule) => schedule,
         Err(invalid) => return Ok(runner.unreadable(object.as_ref(), &invalid.error)),
     };
-    let pass = async || match schedule::reconcile(&runner.context, Arc::new(schedule.clone())).await? {
-        Pass::Done { changed } => Ok(Done {
-            action: Action::await_change(),
-            changed,
-        }),
-        Pass::Again(error) => Err(error),
+    let pass = async {
+        match schedule::reconcile(&runner.context, Arc::new(schedule.clone())).await? {
+            Pass::Done { changed } => Ok(Done {
+                action: Action::await_change(),
+                changed,
+            }),
+            Pass::Again(error) => Err(error),
+        }
     };
-    runner.measured(key(schedule), pass).await
+    runner.measured(&key, pass).await
 }

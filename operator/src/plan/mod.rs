@@ -52,10 +52,7 @@ pub async fn against(client: &Client, settings: &Settings, platform: TodoPlatfor
     let capabilities = Arc::new(discovery::read(client).await?);
     let platform = Arc::new(as_stored(client, platform, &names).await?);
     let observed = children(client, &capabilities, &names, &platform).await?;
-    let seen: Seen = observed
-        .iter()
-        .map(|object| ((*object.key).clone(), object.value()))
-        .collect();
+    let seen: Seen = observed.iter().cloned().collect();
     let settings = Arc::new(settings.clone());
     let mut inputs = dereference(client, &settings, &capabilities, &seen, Arc::clone(&platform)).await?;
     inputs.release = Some(release::target(&platform, &settings));

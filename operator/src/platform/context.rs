@@ -46,9 +46,8 @@ impl Context {
         Arc::new(self.offered.borrow().clone())
     }
 
-    /// A platform's children as the cluster has them now.
-    pub(super) fn seen(&self, names: &Names) -> Seen {
-        let children = self.live.of(names).into_iter();
-        children.map(|child| ((*child.key).clone(), child.value())).collect()
+    /// A platform's children as the cluster has them now; `before` is what this pass has seen of them so far.
+    pub(super) fn seen(&self, names: &Names, before: &Seen) -> Seen {
+        before.now(self.live.of(names))
     }
 }

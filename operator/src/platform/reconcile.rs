@@ -48,7 +48,7 @@ pub async fn reconcile(context: &Context, platform: Arc<TodoPlatform>) -> Result
     } else {
         context.record.with_finalizer(platform, needs_finalizer).await?
     };
-    let seen = context.seen(&names);
+    let seen = context.seen(&names, &Seen::default());
     let inputs = dereference(&context.client, &context.settings, &capabilities, &seen, platform).await?;
 
     let mut problems = validate(&inputs);
@@ -59,11 +59,11 @@ pub async fn reconcile(context: &Context, platform: Arc<TodoPlatform>) -> Result
     if !inputs.platform.spec.paused && !is_blocked {
         brokers = context.brokers.look_after(&context.client, &inputs, &names).await?;
         problems.extend(brokers.problems.iter().cloned());
-        work = apply_all(context, &capabilities, &inputs, &names, &children, &brokers).await?;
-        work.changed |= prune_all(context, &capabilities, &inputs, &names, &children, &work).await?;
+        work = apply_all(context, &capabilities, &inputs, &names, &children, &brokers, &seen).await?;
+        work.changed |= prune_all(context, &capabilities, &inputs, &names, &children, &work, &seen).await?;
         problems.append(&mut work.problems);
     }
-    let is_news = report(context, &inputs, &names, &children, &problems, &brokers).await?;
+    let is_news = report(context, &inputs, &names, &children, &problems, &brokers, &seen).await?;
     match work.worst {
         Some(error) => Err(error),
         None => Ok(Done {
@@ -100,6 +100,7 @@ async fn apply_all(
     names: &Names,
     children: &Children,
     brokers: &Found,
+    before: &Seen,
 ) -> Result<Work> {
     let mut work = Work {
         is_complete: true,
@@ -107,7 +108,7 @@ async fn apply_all(
     };
     let mut essential_failed = false;
     for stage in [Stage::Base, Stage::Migrate, Stage::Run] {
-        if essential_failed || !may_begin(stage, inputs, &context.seen(names), names, children, brokers) {
+        if essential_failed || !may_begin(stage, inputs, &context.seen(names, before), names, children, brokers) {
             work.is_complete = false;
             break;
         }
@@ -208,8 +209,9 @@ async fn prune_all(
     names: &Names,
     children: &Children,
     work: &Work,
+    before: &Seen,
 ) -> Result<bool> {
-    let seen = context.seen(names);
+    let seen = context.seen(names, before);
     let mut kept = children.clone();
     let asked: Vec<Component> = Component::every()
         .filter(|component| children.get(&deployment(names, *component)).is_some())
@@ -254,6 +256,7 @@ async fn report(
     children: &Children,
     problems: &[Problem],
     brokers: &Found,
+    before: &Seen,
 ) -> Result<bool> {
     let platform = &inputs.platform;
     let target = release::target(platform, &context.settings);
@@ -261,7 +264,7 @@ async fn report(
     let report = Report {
         platform,
         children,
-        seen: &context.seen(names),
+        seen: &context.seen(names, before),
         problems,
         target: &target,
         migration: &migration,
@@ -284,8 +287,6 @@ async fn report(
         let took = Timestamp::now().duration_since(made.0);
         metrics::became_ready(took.try_into().unwrap_or_default());
     }
-    for turn in &turns {
-        announce::turn(&context.events, platform.as_ref(), turn);
-    }
+    announce::turns(&context.events, platform.as_ref(), &turns);
     Ok(true)
 }

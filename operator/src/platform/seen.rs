@@ -1,9 +1,9 @@
 //! What the cluster says about a platform's children, read out of the objects as they are stored.
 //!
-//! Data in, data out. Every reader takes a live object as JSON, because the cache keeps them so, and answers what a
-//! condition or a gate asks for.
+//! Data in, data out. Every reader takes a live object as JSON and answers what a condition or a gate asks for.
 
 use std::collections::BTreeMap;
+use std::sync::{Arc, OnceLock};
 
 use serde_json::Value;
 use todo_crds::platform::SecretKeyRef;
@@ -11,31 +11,80 @@ use todo_crds::platform::SecretKeyRef;
 use super::Release;
 use super::build::DATABASE_URL;
 use crate::child::{ChildKey, Kind};
+use crate::live::Observed;
 use crate::names::{Component, Names};
 
-/// The children of one platform as the cluster has them.
+/// The children of one platform as the cluster has them. Each is read when it is looked at, and once.
 #[derive(Clone, Debug, Default)]
-pub struct Seen(BTreeMap<ChildKey, Value>);
+pub struct Seen(BTreeMap<ChildKey, Arc<Child>>);
+
+#[derive(Debug)]
+struct Child {
+    /// As it is kept; `None` for one that was given as it is.
+    kept: Option<Arc<Observed>>,
+    value: OnceLock<Value>,
+}
+
+impl Child {
+    fn value(&self) -> &Value {
+        let read = || self.kept.as_ref().map(|kept| kept.value()).unwrap_or_default();
+        self.value.get_or_init(read)
+    }
+
+    fn is(&self, kept: &Arc<Observed>) -> bool {
+        self.kept.as_ref().is_some_and(|own| Arc::ptr_eq(own, kept))
+    }
+}
 
 impl FromIterator<(ChildKey, Value)> for Seen {
     fn from_iter<T: IntoIterator<Item = (ChildKey, Value)>>(objects: T) -> Self {
-        Self(objects.into_iter().collect())
+        let child = |value| Child {
+            kept: None,
+            value: OnceLock::from(value),
+        };
+        let objects = objects.into_iter();
+        Self(objects.map(|(key, value)| (key, Arc::new(child(value)))).collect())
+    }
+}
+
+impl FromIterator<Arc<Observed>> for Seen {
+    fn from_iter<T: IntoIterator<Item = Arc<Observed>>>(objects: T) -> Self {
+        Self::default().now(objects)
     }
 }
 
 impl Seen {
+    /// The same platform's children at a later time. What has not changed is not read again.
+    #[must_use]
+    pub fn now(&self, objects: impl IntoIterator<Item = Arc<Observed>>) -> Self {
+        let child = |kept: Arc<Observed>| {
+            let key = (*kept.key).clone();
+            let known = self.0.get(&key).filter(|known| known.is(&kept)).cloned();
+            let anew = || {
+                Arc::new(Child {
+                    kept: Some(kept),
+                    value: OnceLock::new(),
+                })
+            };
+            (key, known.unwrap_or_else(anew))
+        };
+        Self(objects.into_iter().map(child).collect())
+    }
+
     /// The object with this key.
     pub fn get(&self, kind: Kind, namespace: &str, name: &str) -> Option<&Value> {
-        self.0.get(&ChildKey {
+        let key = ChildKey {
             kind,
             namespace: namespace.to_owned(),
             name: name.to_owned(),
-        })
+        };
+        self.0.get(&key).map(|child| child.value())
     }
 
     /// Every object of this kind.
     pub fn of(&self, kind: Kind) -> impl Iterator<Item = (&ChildKey, &Value)> {
-        self.0.iter().filter(move |(key, _)| key.kind == kind)
+        let objects = self.0.iter().filter(move |(key, _)| key.kind == kind);
+        objects.map(|(key, child)| (key, child.value()))
     }
 
     /// A component's Deployment.

@@ -176,8 +176,6 @@ async fn report(context: &Context, schedule: &Arc<RecurringSchedule>, outcome: O
         Err(error) => return Err(error),
         Ok(()) => {}
     }
-    for turn in &turns {
-        announce::turn(&context.events, schedule.as_ref(), turn);
-    }
+    announce::turns(&context.events, schedule.as_ref(), &turns);
     Ok(Pass::Done { changed: true })
 }

@@ -429,6 +429,13 @@ fn only_another_answer_or_another_reason_is_a_turn() {
     );
 
     let first = |finding: Finding| !date(vec![finding], &[], Some(1), Timestamp::UNIX_EPOCH).1.is_empty();
+    assert!(first(Finding::yes(about, "AllComponentsAvailable", "api 1/1")));
+    assert!(!first(Finding::yes(
+        ConditionType::TopicsReady,
+        "NotNeeded",
+        "no Kafka"
+    )));
+    assert!(first(Finding::no(ConditionType::TopicsReady, "Making", "being made")));
     assert!(first(Finding::no(about, "Waiting", "api 0/1")));
     assert!(first(Finding::yes(
         ConditionType::Degraded,

@@ -46,6 +46,24 @@ pub(crate) struct Ground {
 pub(crate) struct Told<'a> {
     /// Where the platforms' internal API is.
     pub(crate) internal_api: Option<&'a str>,
+    /// The only namespace to look into.
+    pub(crate) namespace: Option<&'a str>,
+}
+
+/// How often the API server was asked.
+#[derive(Clone, Copy, Default)]
+pub(crate) struct Requests {
+    /// For a change.
+    pub(crate) writes: usize,
+    /// For anything else.
+    pub(crate) reads: usize,
+}
+
+impl Requests {
+    pub(crate) fn add(&mut self, other: Self) {
+        self.writes += other.writes;
+        self.reads += other.reads;
+    }
 }
 
 impl Ground {
@@ -102,6 +120,9 @@ impl Ground {
         if let Some(url) = told.internal_api {
             command.args(["--internal-api-url", url]);
         }
+        if let Some(namespace) = told.namespace {
+            command.args(["--watch-namespaces", namespace]);
+        }
         let process = Process::start(command, &self.scene.path(""), "operator")?;
         Ok(Operator { process })
     }
@@ -111,22 +132,25 @@ impl Ground {
         self.cluster.config_for_service_account(NAMESPACE, ACCOUNT).await
     }
 
-    /// How many requests of the operator's account have changed something, while `work` was done.
-    pub(crate) async fn counting_writes<T>(&self, work: impl Future<Output = Result<T>>) -> Result<(T, usize)> {
+    /// What the operator's account has asked for while `work` was done, but for its lease.
+    pub(crate) async fn counting<T>(&self, work: impl Future<Output = Result<T>>) -> Result<(T, Requests)> {
         let log = self.cluster.audit_log().await?;
         let done = work.await?;
         let account = format!("system:serviceaccount:{NAMESPACE}:{ACCOUNT}");
         let entries = log.entries_of(&account).await?;
-        let mut writes: BTreeMap<String, usize> = BTreeMap::new();
-        for entry in entries
-            .iter()
-            .filter(|entry| entry.is_write() && entry.resource != "leases")
-        {
+        let mut requests = Requests::default();
+        let mut by_kind: BTreeMap<String, usize> = BTreeMap::new();
+        for entry in entries.iter().filter(|entry| entry.resource != "leases") {
             let what = format!("{} {}/{} {}", entry.verb, entry.resource, entry.subresource, entry.code);
-            *writes.entry(what).or_default() += 1;
+            *by_kind.entry(what).or_default() += 1;
+            *(if entry.is_write() {
+                &mut requests.writes
+            } else {
+                &mut requests.reads
+            }) += 1;
         }
-        eprintln!("writes: {writes:#?}");
-        Ok((done, writes.values().sum()))
+        eprintln!("requests: {by_kind:#?}");
+        Ok((done, requests))
     }
 
     /// Applies a platform whose database runs elsewhere.

@@ -26,6 +26,7 @@ pub(crate) async fn measure(count: usize) -> Result<()> {
     let platform = Platform::start().await?;
     let told = Told {
         internal_api: Some(&platform.url),
+        ..Told::default()
     };
     ground.database(namespace).await?;
     let mut homes = Watch::start(platforms(&ground.client, namespace));

@@ -45,6 +45,14 @@ impl ConditionType {
             Self::UserKnown => "UserKnown",
         }
     }
+
+    /// The answer when all is well and nothing is on its way.
+    pub(crate) const fn should_be(self) -> Answer {
+        match self {
+            Self::Degraded | Self::Paused | Self::Progressing => Answer::False,
+            _ => Answer::True,
+        }
+    }
 }
 
 /// The answer to a condition's question.
@@ -111,13 +119,9 @@ impl Finding {
         self.answer == Answer::True
     }
 
-    /// Whether it says that nothing is the matter: as a first finding it is no event.
-    fn is_quiet(&self) -> bool {
-        let is_exception = matches!(
-            self.about,
-            ConditionType::Degraded | ConditionType::Paused | ConditionType::Progressing
-        );
-        is_exception && self.answer == Answer::False
+    /// Whether it is as it should be.
+    fn is_well(&self) -> bool {
+        self.answer == self.about.should_be()
     }
 
     /// As a condition. Its time moves only when its answer does (the API conventions of Kubernetes).
@@ -137,8 +141,8 @@ impl Finding {
     }
 }
 
-/// A condition that has turned: another answer than before, the same for another reason, or a first one that something
-/// is the matter with. It is worth an event.
+/// A condition that has turned: another answer than before, the same for another reason, or a first one, unless that is
+/// as it should be. That all is ready is worth telling also the first time.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Turn {
     /// What was found.
@@ -160,7 +164,7 @@ pub fn date(
         let then = before.iter().find(|then| then.type_ == condition.type_);
         let is_news = match then {
             Some(then) => then.status != condition.status || then.reason != condition.reason,
-            None => !finding.is_quiet(),
+            None => !finding.is_well() || finding.about == ConditionType::Ready,
         };
         if is_news {
             let since = condition.last_transition_time.0;

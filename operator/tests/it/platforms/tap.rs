@@ -54,6 +54,8 @@ struct State {
     crash: Option<Crash>,
     is_dead: bool,
     writes: Vec<Write>,
+    /// Writes that no answer came to, though one was waited for: the API server was gone, before it or after it.
+    unanswered: Vec<Write>,
     storm: Option<Storm>,
     /// What the storm did, by what it is called.
     hits: BTreeMap<&'static str, usize>,
@@ -64,6 +66,7 @@ struct State {
 pub(crate) struct Write {
     pub(crate) method: Method,
     pub(crate) path: String,
+    /// HTTP's; 0 where no answer came.
     pub(crate) status: u16,
 }
 
@@ -106,6 +109,12 @@ impl Tap {
     /// The writes since the last time, without events.
     pub(crate) fn take(&self) -> Vec<Write> {
         let writes = std::mem::take(&mut self.0.state.lock().unwrap().writes);
+        writes.into_iter().filter(|write| !write.is_event()).collect()
+    }
+
+    /// The writes since the last time that no answer came to, without events.
+    pub(crate) fn take_unanswered(&self) -> Vec<Write> {
+        let writes = std::mem::take(&mut self.0.state.lock().unwrap().unanswered);
         writes.into_iter().filter(|write| !write.is_event()).collect()
     }
 
@@ -179,9 +188,16 @@ impl Tap {
     }
 
     fn note(&self, method: Method, path: String, status: u16) {
-        if method != Method::GET {
-            self.0.state.lock().unwrap().writes.push(Write { method, path, status });
+        if method == Method::GET {
+            return;
         }
+        let mut state = self.0.state.lock().unwrap();
+        let list = if status == 0 {
+            &mut state.unanswered
+        } else {
+            &mut state.writes
+        };
+        list.push(Write { method, path, status });
     }
 }
 
@@ -245,8 +261,10 @@ where
         let sent = self.inner.call(request);
         let (noting, noted) = (tap.clone(), path.clone());
         let passed = async move {
-            let answer = sent.await?;
-            noting.note(method, noted, answer.status().as_u16());
+            let answer = sent.await;
+            let status = answer.as_ref().map_or(0, |answer| answer.status().as_u16());
+            noting.note(method, noted, status);
+            let answer = answer?;
             Ok::<_, BoxError>(answer.map(|body| body.map_err(Into::into).boxed_unsync()))
         };
         Box::pin(async move {

@@ -28,8 +28,8 @@ pub(super) struct End {
 }
 
 impl End {
-    /// What was made and deleted by writes that no answer came to: the same was done here as in `expected`, as far as one
-    /// of these may have done it. That it is there, or gone, show the objects.
+    /// What was made and deleted by writes of which no answer says whether they were done: the same was done here as in
+    /// `expected`, as far as one of these may have done it. That it is there, or gone, show the objects.
     pub(super) fn credit(&mut self, world: &World, unanswered: &[Write], expected: &Self) {
         for write in paths(world, unanswered, |_| true) {
             for (done, expected) in [

@@ -54,7 +54,7 @@ struct State {
     crash: Option<Crash>,
     is_dead: bool,
     writes: Vec<Write>,
-    /// Writes that no answer came to, though one was waited for: the API server was gone, before it or after it.
+    /// Writes of which no answer says whether they were done: the API server was gone, before it or after it.
     unanswered: Vec<Write>,
     storm: Option<Storm>,
     /// What the storm did, by what it is called.
@@ -112,7 +112,7 @@ impl Tap {
         writes.into_iter().filter(|write| !write.is_event()).collect()
     }
 
-    /// The writes since the last time that no answer came to, without events.
+    /// The writes since the last time of which no answer says whether they were done, without events.
     pub(crate) fn take_unanswered(&self) -> Vec<Write> {
         let writes = std::mem::take(&mut self.0.state.lock().unwrap().unanswered);
         writes.into_iter().filter(|write| !write.is_event()).collect()
@@ -192,12 +192,14 @@ impl Tap {
             return;
         }
         let mut state = self.0.state.lock().unwrap();
-        let list = if status == 0 {
-            &mut state.unanswered
-        } else {
-            &mut state.writes
-        };
-        list.push(Write { method, path, status });
+        let write = Write { method, path, status };
+        // An API server that has lost its etcd does not know either.
+        if status == 0 || status >= 500 {
+            state.unanswered.push(write.clone());
+        }
+        if status != 0 {
+            state.writes.push(write);
+        }
     }
 }
 

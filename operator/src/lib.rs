@@ -32,3 +32,4 @@ pub mod resources;
 pub mod run;
 pub mod schedule;
 pub mod settings;
+pub mod waiting;

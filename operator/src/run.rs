@@ -4,10 +4,9 @@
 //! Where only some namespaces are watched, each has reconcilers of its own, so that no request is made that a role for
 //! those namespaces would not allow.
 
-use std::collections::HashSet;
 use std::fmt::Debug;
 use std::future::Future;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures::stream;
@@ -34,7 +33,8 @@ use crate::live::{Live, Scope};
 use crate::metrics::{self, Outcome, Reconciler};
 use crate::names::Names;
 use crate::pace::Pace;
-use crate::platform::{self, Brokers, Departures, Done};
+use crate::platform::dereference::SecretsRead;
+use crate::platform::{self, Brokers, Departures, Done, Progress};
 use crate::record::Record;
 use crate::resources::{Change, Resources, watched};
 use crate::schedule;
@@ -43,6 +43,7 @@ use crate::schedule::internal_api::{InternalApi, Route};
 use crate::schedule::reconcile::Pass;
 use crate::schedule::states::States;
 use crate::settings::Settings;
+use crate::waiting::{Key, Waiting};
 
 /// How often it is read what the cluster offers.
 const DISCOVER_EVERY: Duration = Duration::from_secs(30);
@@ -209,18 +210,26 @@ impl Shared {
 
         let record = Record::new(operator.client.clone());
         let platform_stream = without_own(platform_stream, &record);
+        let waiting = Waiting::default();
         let context = platform::Context {
             client: operator.client.clone(),
             record,
             settings: Arc::new(operator.settings.clone()),
             live: operator.live.clone(),
             events: self.recorder.clone(),
+            secrets: SecretsRead::default(),
             brokers: Brokers::default(),
             departures: Departures::default(),
+            progress: Progress::new(waiting.clone(), operator.concurrency.into()),
             pace: operator.pace,
             offered: self.offered.clone(),
         };
-        let platform_runner = Arc::new(Runner::new(Reconciler::Platform, self.recorder.clone(), context));
+        let platform_runner = Arc::new(Runner::new(
+            Reconciler::Platform,
+            self.recorder.clone(),
+            waiting,
+            context,
+        ));
         let own = namespace.clone();
         let triggers = operator
             .live
@@ -253,7 +262,12 @@ impl Shared {
             states: states.clone(),
             events: self.recorder.clone(),
         };
-        let schedule_runner = Arc::new(Runner::new(Reconciler::Schedule, self.recorder.clone(), context));
+        let schedule_runner = Arc::new(Runner::new(
+            Reconciler::Schedule,
+            self.recorder.clone(),
+            Waiting::default(),
+            context,
+        ));
         let of_platform = schedules.clone();
         let at_once = operator.concurrency.saturating_mul(SCHEDULES_PER_PLATFORM);
         let by_platform = received(seen).flat_map(move |platform| stream::iter(schedules_of(&of_platform, &platform)));
@@ -274,7 +288,10 @@ impl Shared {
         );
         tokio::join!(
             platform_passes.for_each(|done| {
-                platform_runner.ended(&done);
+                if let Some((namespace, platform)) = platform_runner.ended(&done) {
+                    let gone = Names { namespace, platform };
+                    platform_runner.context.forget(&gone);
+                }
                 std::future::ready(())
             }),
             schedule_passes.for_each(|done| {
@@ -368,19 +385,15 @@ struct Runner<C> {
     recorder: Recorder,
     context: C,
     backoff: Backoff<Key>,
-    /// Those that something has happened to and whose pass has not begun.
-    waiting: Mutex<HashSet<Key>>,
+    waiting: Waiting,
 }
 
-/// Namespace and name.
-type Key = (String, String);
-
 impl<C> Runner<C> {
-    fn new(reconciler: Reconciler, recorder: Recorder, context: C) -> Self {
+    fn new(reconciler: Reconciler, recorder: Recorder, waiting: Waiting, context: C) -> Self {
         Self {
-            waiting: Mutex::default(),
             reconciler,
             recorder,
+            waiting,
             context,
             backoff: Backoff::default(),
         }
@@ -407,26 +420,21 @@ impl<C> Runner<C> {
     }
 
     fn waits(&self, key: Key) {
-        let mut waiting = self.waiting();
-        waiting.insert(key);
-        metrics::queue(self.reconciler, waiting.len());
+        metrics::queue(self.reconciler, self.waiting.add(key));
     }
 
     fn waits_no_more(&self, key: &Key) {
-        let mut waiting = self.waiting();
-        waiting.remove(key);
-        metrics::queue(self.reconciler, waiting.len());
+        metrics::queue(self.reconciler, self.waiting.remove(key));
     }
 
-    fn waiting(&self) -> MutexGuard<'_, HashSet<Key>> {
-        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    /// What went before its pass needs none.
-    fn ended<K, E: 'static, Q: 'static>(&self, pass: &std::result::Result<K, controller::Error<E, Q>>) {
-        if let Err(controller::Error::ObjectNotFound(object)) = pass {
-            self.waits_no_more(&key_of(object));
-        }
+    /// What went before its pass needs none; returned is what is gone.
+    fn ended<K, E: 'static, Q: 'static>(&self, pass: &std::result::Result<K, controller::Error<E, Q>>) -> Option<Key> {
+        let Err(controller::Error::ObjectNotFound(object)) = pass else {
+            return None;
+        };
+        let gone = key_of(object);
+        self.waits_no_more(&gone);
+        Some(gone)
     }
 
     async fn measured(&self, key: &Key, pass: impl Future<Output = Result<Done>>) -> Result<Action> {

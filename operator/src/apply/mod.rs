@@ -11,6 +11,8 @@ mod compare;
 mod hash;
 mod owner;
 
+use std::sync::Arc;
+
 use kube::api::{Patch, PatchParams, PostParams};
 use kube::core::DynamicObject;
 use kube::{Api, Client};
@@ -147,17 +149,17 @@ impl Writer<'_> {
     async fn keep(&self) -> Result<Applied> {
         let hash = hash(&self.child.body);
         let seen = match self.live.get(&self.child.key) {
-            Some(seen) => (*seen).clone(),
+            Some(seen) => seen,
             None => match self.create(&hash).await {
                 // There is one, and the cache does not know it.
-                Err(Error::Conflict { .. }) => self.look_up().await?,
+                Err(Error::Conflict { .. }) => Arc::new(self.look_up().await?),
                 created => return created.map(|()| Applied::Created),
             },
         };
         self.check(&seen)?;
         let is_let_go = owner::is_to_be_let_go(self.child, &seen);
         let seen = if is_let_go {
-            let_go(self.client, self.capabilities, self.live, &seen, &self.child.platform).await?
+            Arc::new(let_go(self.client, self.capabilities, self.live, &seen, &self.child.platform).await?)
         } else {
             seen
         };
@@ -180,8 +182,7 @@ impl Writer<'_> {
         } else {
             seen.version.clone()
         };
-        let answer = self.patch(MANAGER, &hash, &json!({"uid": seen.uid})).await?;
-        if answer.metadata.resource_version.as_ref() == Some(&version) {
+        if self.patch(MANAGER, &hash, &json!({"uid": seen.uid})).await? == version {
             // It was written down differently, and is the same to the API server.
             tracing::debug!(object = %self.child.key, field, "applied, and nothing changed");
             return Ok(Applied::Unchanged);
@@ -194,8 +195,8 @@ impl Writer<'_> {
         self.patch(MANAGER, hash, &precondition).await.map(drop)
     }
 
-    /// Applies the body, with `precondition` in its metadata.
-    async fn patch(&self, manager: &str, hash: &str, precondition: &Value) -> Result<DynamicObject> {
+    /// Applies the body, with `precondition` in its metadata. Answers the object's version after that.
+    async fn patch(&self, manager: &str, hash: &str, precondition: &Value) -> Result<String> {
         let mut body = self.child.body.clone();
         let metadata = &mut body["metadata"];
         metadata["annotations"][APPLIED] = Value::from(hash);
@@ -206,14 +207,15 @@ impl Writer<'_> {
         self.send(manager, &body, Some(hash)).await
     }
 
-    async fn send(&self, manager: &str, body: &Value, hash: Option<&str>) -> Result<DynamicObject> {
+    async fn send(&self, manager: &str, body: &Value, hash: Option<&str>) -> Result<String> {
         let key = &self.child.key;
         let ticket = self.live.ticket(key);
         let parameters = PatchParams::apply(manager).force();
         let answer = self.api.patch(&key.name, &parameters, &Patch::Apply(body)).await;
         let answer = answer.map_err(|error| Call::on("patch", key).failed(error))?;
-        self.live.answered(ticket, key.kind, answer.clone(), hash);
-        Ok(answer)
+        let version = answer.metadata.resource_version.clone();
+        self.live.answered(ticket, key.kind, answer, hash);
+        Ok(version.unwrap_or_default())
     }
 
     /// Lets go of `spec.replicas` without a change of it: an apply that leaves out a field that only its manager owns
@@ -232,8 +234,7 @@ impl Writer<'_> {
             },
             "spec": {"replicas": now["spec"]["replicas"]},
         });
-        let answer = self.send(HANDOVER, &body, None).await?;
-        Ok(answer.metadata.resource_version.unwrap_or_default())
+        self.send(HANDOVER, &body, None).await
     }
 
     /// Reads what has the child's name, and checks whose it is.

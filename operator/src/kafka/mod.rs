@@ -88,20 +88,38 @@ impl Admin {
     }
 
     /// Brings topics to what is asked for, as far as that loses nothing, and says what is the case, in the order asked.
+    /// A topic that somebody else makes at the same time is looked at again, for a second at most.
     ///
     /// An error is one of the connection; what a broker has against a single topic is in that topic's state.
     pub async fn ensure(&mut self, asked: &[TopicSpec]) -> Result<Vec<TopicState>, KafkaError> {
         let asked: Vec<&TopicSpec> = asked.iter().collect();
-        let (found, configs) = self.look(&asked).await?;
+        let mut states = self.pass(&asked).await?;
+        for _ in 0..SETTLE_LOOKS {
+            let beaten = (0..states.len()).filter(|&place| states[place].outcome.is_made_by_another());
+            let beaten: Vec<usize> = beaten.collect();
+            if beaten.is_empty() {
+                break;
+            }
+            tokio::time::sleep(SETTLE_PAUSE).await;
+            let again: Vec<&TopicSpec> = beaten.iter().map(|&place| asked[place]).collect();
+            for (place, state) in std::iter::zip(beaten, self.pass(&again).await?) {
+                states[place] = state;
+            }
+        }
+        Ok(states)
+    }
+
+    async fn pass(&mut self, asked: &[&TopicSpec]) -> Result<Vec<TopicState>, KafkaError> {
+        let (found, configs) = self.look(asked).await?;
         let steps: Vec<_> = asked.iter().map(|topic| decide(topic, &found, &configs)).collect();
-        let (created, grown, set) = self.carry_out(&asked, &steps).await?;
+        let (created, grown, set) = self.carry_out(asked, &steps).await?;
         let changed = |topic: &&TopicSpec| {
             [&created, &grown, &set]
                 .iter()
                 .any(|did| did.get(&topic.name) == Some(&Ok(())))
         };
         self.settle(asked.iter().copied().filter(changed).collect()).await?;
-        let states = std::iter::zip(&asked, steps).map(|(topic, step)| {
+        let states = std::iter::zip(asked, steps).map(|(topic, step)| {
             let outcome = match step {
                 Err(refusal) => TopicOutcome::Failed(refusal),
                 Ok(Step::Create) => outcome_of(&created, &topic.name, TopicOutcome::Created),

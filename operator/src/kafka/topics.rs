@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use super::error::Refusal;
+use super::error::{Refusal, code};
 use super::messages::{Config, Layout};
 
 /// A topic as it should be.
@@ -75,6 +75,11 @@ impl TopicOutcome {
             self,
             Self::Created | Self::AsAsked | Self::Grown { .. } | Self::Reconfigured | Self::There
         )
+    }
+
+    /// Whether somebody else made it between the look and the request to make it.
+    pub(crate) fn is_made_by_another(&self) -> bool {
+        matches!(self, Self::Failed(refusal) if refusal.code == code::TOPIC_ALREADY_EXISTS)
     }
 
     /// Whether the pass changed something at the brokers.

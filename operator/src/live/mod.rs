@@ -161,6 +161,12 @@ impl Live {
         self.interests().register(names, secrets);
     }
 
+    /// A number that is another one after each change of the Secrets that this platform asked for, and after each time
+    /// that the watch may have missed one.
+    pub fn news_of_secrets(&self, names: &Names) -> u64 {
+        self.interests().news(names)
+    }
+
     /// The platform is gone: it is told of nothing any more.
     pub fn forget(&self, names: &Names) {
         self.interests().forget(names);

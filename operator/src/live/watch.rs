@@ -193,10 +193,10 @@ async fn follow_metadata(
         let concerned = match event {
             Ok(Event::Apply(secret) | Event::Delete(secret)) => {
                 let namespace = secret.namespace().unwrap_or_default();
-                live.interests().in_secret(&namespace, &secret.name_any())
+                live.interests().told_of(&namespace, &secret.name_any())
             }
             // What went while the watch was away shows nowhere.
-            Ok(Event::InitDone) => live.interests().in_namespace(namespace),
+            Ok(Event::InitDone) => live.interests().told_of_any(namespace),
             Ok(Event::Init | Event::InitApply(_)) => vec![],
             Err(error) => {
                 complain(live, described(), "secrets".to_owned(), error);

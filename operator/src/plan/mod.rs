@@ -25,7 +25,7 @@ use crate::error::{Call, Result};
 use crate::live::Observed;
 use crate::names::{MANAGER, NAMESPACE_LABEL, Names, PLATFORM_LABEL};
 use crate::platform::build::build;
-use crate::platform::dereference::{assumed, dereference};
+use crate::platform::dereference::{SecretsRead, assumed, dereference};
 use crate::platform::seen::Seen;
 use crate::platform::validate::validate;
 use crate::platform::{Inputs, Problem, release};
@@ -54,7 +54,16 @@ pub async fn against(client: &Client, settings: &Settings, platform: TodoPlatfor
     let observed = children(client, &capabilities, &names, &platform).await?;
     let seen: Seen = observed.iter().cloned().collect();
     let settings = Arc::new(settings.clone());
-    let mut inputs = dereference(client, &settings, &capabilities, &seen, Arc::clone(&platform)).await?;
+    let mut inputs = dereference(
+        client,
+        &settings,
+        &capabilities,
+        &seen,
+        &SecretsRead::default(),
+        0,
+        Arc::clone(&platform),
+    )
+    .await?;
     inputs.release = Some(release::target(&platform, &settings));
     let built = build(&inputs);
     let mut plan = Plan {

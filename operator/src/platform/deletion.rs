@@ -32,7 +32,7 @@ impl Departures {
         self.all().entry(names.clone()).or_insert_with(Instant::now).elapsed()
     }
 
-    fn forget(&self, names: &Names) {
+    pub(super) fn forget(&self, names: &Names) {
         self.all().remove(names);
     }
 
@@ -62,7 +62,7 @@ fn topics_to_delete(platform: &TodoPlatform) -> Option<&ExternalKafka> {
 /// Deletes what is elsewhere and does not stay, and then lets the platform go.
 pub(super) async fn clean_up(context: &Context, platform: &Arc<TodoPlatform>, names: &Names) -> Result<Action> {
     if !has_finalizer(platform.as_ref()) {
-        context.live.forget(names);
+        context.forget(names);
         return Ok(Action::await_change());
     }
     let deletes = platform.spec.deletion_policy == DeletionPolicy::Delete;
@@ -133,9 +133,7 @@ pub(super) async fn clean_up(context: &Context, platform: &Arc<TodoPlatform>, na
         Err(error) if !error.is_not_found() => return Err(error),
         _ => {}
     }
-    context.live.forget(names);
-    context.brokers.forget(names);
-    context.departures.forget(names);
+    context.forget(names);
     Ok(Action::await_change())
 }
 

@@ -10,6 +10,7 @@ mod deletion;
 pub mod dereference;
 mod inputs;
 mod problem;
+mod progress;
 mod reconcile;
 pub mod release;
 pub mod seen;
@@ -23,4 +24,5 @@ pub use inputs::{
     DatabaseFacts, Drawn, Inputs, InternalKey, KafkaFacts, KafkaListener, Release, SecretFacts, VolumeFacts,
 };
 pub use problem::{Problem, Severity};
+pub use progress::Progress;
 pub use reconcile::{Done, reconcile};

@@ -1,6 +1,7 @@
 //! One pass over a platform, and the order of its steps.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use jiff::Timestamp;
 use kube::Resource as _;
@@ -49,10 +50,19 @@ pub async fn reconcile(context: &Context, platform: Arc<TodoPlatform>) -> Result
         context.record.with_finalizer(platform, needs_finalizer).await?
     };
     let seen = context.seen(&names, &Seen::default());
-    let inputs = dereference(&context.client, &context.settings, &capabilities, &seen, platform).await?;
+    let inputs = dereference(
+        &context.client,
+        &context.settings,
+        &capabilities,
+        &seen,
+        &context.secrets,
+        context.live.news_of_secrets(&names),
+        platform,
+    )
+    .await?;
 
     let mut problems = validate(&inputs);
-    let children = build(&inputs);
+    let mut children = build(&inputs);
     let is_blocked = problems.iter().any(|problem| problem.severity == Severity::Blocking);
     let mut work = Work::default();
     let mut brokers = Found::before(&inputs.platform);
@@ -60,15 +70,19 @@ pub async fn reconcile(context: &Context, platform: Arc<TodoPlatform>) -> Result
         brokers = context.brokers.look_after(&context.client, &inputs, &names).await?;
         problems.extend(brokers.problems.iter().cloned());
         work = apply_all(context, &capabilities, &inputs, &names, &children, &brokers, &seen).await?;
-        work.changed |= prune_all(context, &capabilities, &inputs, &names, &children, &work, &seen).await?;
+        work.changed |= prune_all(context, &capabilities, &inputs, &names, &mut children, &work, &seen).await?;
         problems.append(&mut work.problems);
     }
-    let is_news = report(context, &inputs, &names, &children, &problems, &brokers, &seen).await?;
+    let told = report(context, &inputs, &names, &children, &problems, &brokers, &seen).await?;
+    let look_again = jittered(brokers.look_again.unwrap_or(context.pace.look_anew));
     match work.worst {
         Some(error) => Err(error),
         None => Ok(Done {
-            action: Action::requeue(jittered(brokers.look_again.unwrap_or(context.pace.look_anew))),
-            changed: work.changed || is_news,
+            action: Action::requeue(match told {
+                Told::Later(wait) => wait.min(look_again),
+                Told::Nothing | Told::News => look_again,
+            }),
+            changed: work.changed || told == Told::News,
         }),
     }
 }
@@ -80,6 +94,17 @@ pub struct Done {
     pub action: Action,
     /// Whether it wrote anything.
     pub changed: bool,
+}
+
+/// What a pass wrote into the status.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Told {
+    /// There was nothing new.
+    Nothing,
+    /// What was new.
+    News,
+    /// Nothing yet, for so long.
+    Later(Duration),
 }
 
 /// What a pass did.
@@ -207,12 +232,11 @@ async fn prune_all(
     capabilities: &Capabilities,
     inputs: &Inputs,
     names: &Names,
-    children: &Children,
+    children: &mut Children,
     work: &Work,
     before: &Seen,
 ) -> Result<bool> {
     let seen = context.seen(names, before);
-    let mut kept = children.clone();
     let asked: Vec<Component> = Component::every()
         .filter(|component| children.get(&deployment(names, *component)).is_some())
         .collect();
@@ -222,13 +246,13 @@ async fn prune_all(
     });
     if !have_taken_over {
         for component in Component::every().filter(|component| !asked.contains(component)) {
-            kept.keep(deployment(names, component));
+            children.keep(deployment(names, component));
         }
     }
     let pruning = Pruning {
         names,
         uid: inputs.platform.metadata.uid.as_deref().unwrap_or_default(),
-        built: &kept,
+        built: children,
         is_complete: work.is_complete && children.is_complete(),
         data: Data::Keep,
         is_retained: inputs.platform.spec.deletion_policy == DeletionPolicy::Retain,
@@ -248,7 +272,7 @@ fn deployment(names: &Names, component: Component) -> ChildKey {
     }
 }
 
-/// Writes the status when it says anything new, and an event for each condition that has turned. Whether it did.
+/// Writes the status when it says anything new, and an event for each condition that has turned.
 async fn report(
     context: &Context,
     inputs: &Inputs,
@@ -257,7 +281,7 @@ async fn report(
     problems: &[Problem],
     brokers: &Found,
     before: &Seen,
-) -> Result<bool> {
+) -> Result<Told> {
     let platform = &inputs.platform;
     let target = release::target(platform, &context.settings);
     let migration = names.migration(&release::migration_hash(&target));
@@ -272,9 +296,14 @@ async fn report(
     };
     let (after, turns) = status(&report, Timestamp::now());
     if platform.status.as_ref() == Some(&after) {
-        return Ok(false);
+        context.progress.forget(names);
+        return Ok(Told::Nothing);
+    }
+    if let Some(wait) = context.progress.may_wait(names, platform.status.as_ref(), &after) {
+        return Ok(Told::Later(wait));
     }
     context.record.write_status(platform.as_ref(), &after).await?;
+    context.progress.forget(names);
     let runs = |status: Option<&TodoPlatformStatus>| {
         status
             .and_then(|status| status.version.as_ref()?.running.as_ref())
@@ -288,5 +317,5 @@ async fn report(
         metrics::became_ready(took.try_into().unwrap_or_default());
     }
     announce::turns(&context.events, platform.as_ref(), &turns);
-    Ok(true)
+    Ok(Told::News)
 }

@@ -68,7 +68,7 @@ impl Requests {
 
 impl Ground {
     /// A cluster of this caller's own, with these namespaces in it.
-    pub(crate) async fn new(hints: &[&str]) -> Result<(Self, Vec<Namespace>)> {
+    pub(crate) async fn new<const N: usize>(hints: &[&str; N]) -> Result<(Self, [Namespace; N])> {
         eprintln!("starting an API server");
         let cluster = Cluster::start(Options::ALL).await?;
         let client = cluster.client().await?;
@@ -87,7 +87,8 @@ impl Ground {
             cluster,
             client,
         };
-        Ok((ground, namespaces))
+        let namespaces = <[Namespace; N]>::try_from(namespaces);
+        Ok((ground, namespaces.ok().context("a namespace for each hint")?))
     }
 
     /// Starts an operator as it is installed, and waits until it leads.

@@ -6,19 +6,22 @@
 //! the operator has made, with the same fields, and the status that each platform ended with, once; as many platforms
 //! at once, each in order, and it waits for nothing else. Both have the same account, and the same stand-in beside them.
 //!
-//! One after the other, several times, since the same work takes a machine more or less time from minute to minute. What
-//! counts are the sums.
+//! One after the other, several times, since the same work takes a machine more or less time from minute to minute. Each
+//! round has a cluster of its own, and who is first in it changes, since the more there is in a cluster, the longer an
+//! object takes; and each begins after a rest, since a machine that others share does more after one. What counts are the
+//! sums.
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::{Duration, Instant};
 
-use anyhow::{Context as _, Result, ensure};
+use anyhow::{Result, ensure};
 use kube::api::{Api, ApiResource, DynamicObject, ListParams, Patch, PatchParams, PostParams};
 use kube::discovery::{Discovery, Scope, verbs};
 use kube::{Client, ResourceExt as _};
 use serde_json::{Value, json};
+use todo_test_cluster::Namespace;
 use tokio::task::JoinSet;
 
 use crate::ground::{CONCURRENCY, Ground, Requests, Told, at_once, platforms};
@@ -33,84 +36,107 @@ const MANAGER: &str = "todo-operator";
 const FIRST: usize = 20;
 
 /// How often both do it.
-const ROUNDS: usize = 3;
+const ROUNDS: usize = 4;
+/// How long nothing is done before it counts.
+const REST: Duration = Duration::from_secs(8);
 
 pub(crate) async fn measure(count: usize) -> Result<()> {
-    let rounds: Vec<[String; 2]> = (0..ROUNDS)
-        .map(|round| [format!("settle-{round}"), format!("bare-{round}")])
-        .collect();
-    let hints: Vec<&str> = std::iter::once("first")
-        .chain(rounds.iter().flatten().map(String::as_str))
-        .collect();
-    let (ground, namespaces) = Ground::new(&hints).await?;
-    let ground = Arc::new(ground);
-    let (first, namespaces) = namespaces.split_first().context("no namespaces")?;
-    make(&ground, first.name(), FIRST).await?;
-    by_the_operator(&ground, first.name(), FIRST).await?;
-
-    let mut total = Round::default();
-    for (number, round) in namespaces.chunks_exact(2).enumerate() {
+    let (mut operator, mut bare) = (Operator::default(), Bare::default());
+    let mut before: Option<Vec<Platform>> = None;
+    for number in 0..ROUNDS {
         eprintln!("round {} of {ROUNDS}", number + 1);
-        let round = race(&ground, [round[0].name(), round[1].name()], count).await?;
-        eprintln!("{:.1} s against {:.1} s", round.operator.took, round.bare_s);
-        total.add(&round);
+        let (ground, namespaces) = Ground::new(&["first", "settle", "bare"]).await?;
+        let ground = Arc::new(ground);
+        let [first, own, other] = namespaces.each_ref().map(Namespace::name);
+        make(&ground, first, FIRST).await?;
+        by_the_operator(&ground, first, FIRST).await?;
+
+        let (by_operator, by_bare) = if let Some(made) = before.take() {
+            let by_bare = race_bare(&ground, &made, other).await?;
+            (race_operator(&ground, own, count).await?, by_bare)
+        } else {
+            let by_operator = race_operator(&ground, own, count).await?;
+            let made = made(&ground, own).await?;
+            let by_bare = race_bare(&ground, &made, other).await?;
+            before = Some(made);
+            (by_operator, by_bare)
+        };
+        eprintln!("{:.1} s against {:.1} s", by_operator.took, by_bare.took);
+        operator.add(&by_operator);
+        bare.add(&by_bare);
     }
     figure("settle_platforms", number(count));
-    figure("settle_objects", number(total.objects / ROUNDS));
+    figure("settle_objects", number(bare.objects / ROUNDS));
     let each = |sum: f64| sum / number(ROUNDS);
-    figure_beside("settle_s", each(total.operator.took), each(total.bare_s));
-    let [own, bare] = [total.requests, total.bare_requests];
-    figure_beside("settle_writes", each(number(own.writes)), each(number(bare.writes)));
-    figure_beside("settle_reads", each(number(own.reads)), each(number(bare.reads)));
-    figure("settle_processor_s", each(total.operator.processor));
-    figure("settled_mib", total.operator.memory);
+    figure_beside("settle_s", each(operator.took), each(bare.took));
+    let (own, other) = (operator.requests, bare.requests);
+    figure_beside("settle_writes", each(number(own.writes)), each(number(other.writes)));
+    figure_beside("settle_reads", each(number(own.reads)), each(number(other.reads)));
+    figure("settle_processor_s", each(operator.processor));
+    figure("settled_mib", operator.memory);
     Ok(())
 }
 
-/// What each needed.
+/// What the operator needed.
 #[derive(Default)]
-struct Round {
-    objects: usize,
-    operator: Cost,
+struct Operator {
+    /// Seconds.
+    took: f64,
+    /// Seconds of processor in that time.
+    processor: f64,
+    /// MiB that are resident when it rests.
+    memory: f64,
     requests: Requests,
-    bare_s: f64,
-    bare_requests: Requests,
 }
 
-impl Round {
+impl Operator {
     fn add(&mut self, other: &Self) {
-        self.objects += other.objects;
-        self.operator.took += other.operator.took;
-        self.operator.processor += other.operator.processor;
-        self.operator.memory = self.operator.memory.max(other.operator.memory);
+        self.took += other.took;
+        self.processor += other.processor;
+        self.memory = self.memory.max(other.memory);
         self.requests.add(other.requests);
-        self.bare_s += other.bare_s;
-        self.bare_requests.add(other.bare_requests);
     }
 }
 
-async fn race(ground: &Arc<Ground>, [own, bare]: [&str; 2], count: usize) -> Result<Round> {
-    make(ground, own, count).await?;
-    eprintln!("{count} platforms, by the operator");
-    let (operator, requests) = ground.counting(by_the_operator(ground, own, count)).await?;
+/// What the bare client needed.
+#[derive(Default)]
+struct Bare {
+    /// Seconds.
+    took: f64,
+    objects: usize,
+    requests: Requests,
+}
 
-    make(ground, bare, count).await?;
-    let work = work(ground, own, bare).await?;
+impl Bare {
+    fn add(&mut self, other: &Self) {
+        self.took += other.took;
+        self.objects += other.objects;
+        self.requests.add(other.requests);
+    }
+}
+
+async fn race_operator(ground: &Arc<Ground>, namespace: &str, count: usize) -> Result<Operator> {
+    make(ground, namespace, count).await?;
+    tokio::time::sleep(REST).await;
+    eprintln!("{count} platforms, by the operator");
+    let (operator, requests) = ground.counting(by_the_operator(ground, namespace, count)).await?;
+    Ok(Operator { requests, ..operator })
+}
+
+/// With the objects that the operator has made in another namespace.
+async fn race_bare(ground: &Arc<Ground>, made: &[Platform], namespace: &str) -> Result<Bare> {
+    make(ground, namespace, made.len()).await?;
+    let work = moved(ground, made, namespace).await?;
     let objects: usize = work.iter().map(|platform| platform.children.len()).sum();
-    ensure!(
-        work.len() == count && objects > count,
-        "{objects} objects of {} platforms",
-        work.len()
-    );
-    eprintln!("{objects} objects, by a bare client");
+    ensure!(objects > work.len(), "{objects} objects of {} platforms", work.len());
     let client = Client::try_from(ground.account().await?)?;
-    let (bare_took, bare_requests) = ground.counting(by_a_bare_client(client, work)).await?;
-    Ok(Round {
+    tokio::time::sleep(REST).await;
+    eprintln!("{objects} objects, by a bare client");
+    let (took, requests) = ground.counting(by_a_bare_client(client, work)).await?;
+    Ok(Bare {
+        took: took.as_secs_f64(),
         objects,
-        operator,
         requests,
-        bare_s: bare_took.as_secs_f64(),
-        bare_requests,
     })
 }
 
@@ -128,19 +154,9 @@ async fn make(ground: &Arc<Ground>, namespace: &str, count: usize) -> Result<()>
     .await
 }
 
-/// What it cost the operator.
-#[derive(Default)]
-struct Cost {
-    /// Seconds.
-    took: f64,
-    /// Seconds of processor in that time.
-    processor: f64,
-    /// MiB that are resident when it rests.
-    memory: f64,
-}
-
-/// Settles the platforms that wait in a namespace. The operator looks into no other: there are those of rounds before.
-async fn by_the_operator(ground: &Ground, namespace: &str, count: usize) -> Result<Cost> {
+/// Settles the platforms that wait in a namespace. The operator looks into no other: the bare client's are none of its
+/// work.
+async fn by_the_operator(ground: &Ground, namespace: &str, count: usize) -> Result<Operator> {
     let mut homes = Watch::start(platforms(&ground.client, namespace));
     let mut settled = BTreeMap::new();
     let began = Instant::now();
@@ -153,10 +169,11 @@ async fn by_the_operator(ground: &Ground, namespace: &str, count: usize) -> Resu
         settled.values().filter(|is_settled| **is_settled).count() == count
     });
     let last = operator.during(all_settled).await?;
-    let cost = Cost {
+    let cost = Operator {
         took: (last - began).as_secs_f64(),
         processor: operator.processor_time()?,
         memory: operator.memory_at_rest().await?.now,
+        requests: Requests::default(),
     };
     operator.stop().await?;
     Ok(cost)
@@ -166,6 +183,7 @@ async fn by_the_operator(ground: &Ground, namespace: &str, count: usize) -> Resu
 struct Platform {
     name: String,
     namespace: String,
+    uid: String,
     children: Vec<Child>,
     status: Value,
 }
@@ -177,11 +195,11 @@ struct Child {
     body: Value,
 }
 
-/// What the operator has made in a namespace, for the platforms of the same names in another.
-async fn work(ground: &Ground, from: &str, to: &str) -> Result<Vec<Platform>> {
+/// What the operator has made in a namespace.
+async fn made(ground: &Ground, namespace: &str) -> Result<Vec<Platform>> {
     let mut children: BTreeMap<String, Vec<Child>> = BTreeMap::new();
     for resource in kinds(&ground.client).await? {
-        let api: Api<DynamicObject> = Api::namespaced_with(ground.client.clone(), from, &resource);
+        let api: Api<DynamicObject> = Api::namespaced_with(ground.client.clone(), namespace, &resource);
         for object in api.list(&ListParams::default().labels(OWN)).await? {
             let platform = object.labels().get("todoplatform.dev/platform").cloned();
             let Some((platform, owned)) = platform.zip(owned(&object, &resource.api_version, &resource.kind)) else {
@@ -195,38 +213,57 @@ async fn work(ground: &Ground, from: &str, to: &str) -> Result<Vec<Platform>> {
             });
         }
     }
-    let theirs = platforms(&ground.client, from)
+    let platforms = platforms(&ground.client, namespace)
         .list(&ListParams::default())
-        .await?
-        .items;
-    let own = platforms(&ground.client, to).list(&ListParams::default()).await?.items;
-    let mut work = vec![];
-    for (theirs, own) in theirs.iter().zip(own) {
-        let name = own.name_any();
-        ensure!(theirs.name_any() == name, "not the same platforms");
-        let moved = |value: &Value| -> Result<Value> {
-            let text = value.to_string().replace(from, to);
-            let uid = |object: &DynamicObject| object.uid().unwrap_or_default();
-            Ok(serde_json::from_str(&text.replace(&uid(theirs), &uid(&own)))?)
-        };
+        .await?;
+    let platforms = platforms.items.into_iter().map(|mut platform| {
+        let name = platform.name_any();
         let mut children = children.remove(&name).unwrap_or_default();
-        for child in &mut children {
-            child.body = moved(&child.body)?;
-        }
         // As the operator does it: what runs comes last.
         children.sort_by_key(|child| match child.resource.kind.as_str() {
             "Deployment" => 2,
             "Job" => 1,
             _ => 0,
         });
-        work.push(Platform {
-            status: moved(&theirs.data["status"])?,
-            namespace: to.to_owned(),
+        Platform {
+            namespace: namespace.to_owned(),
+            uid: platform.uid().unwrap_or_default(),
+            status: platform.data["status"].take(),
             name,
             children,
+        }
+    });
+    Ok(platforms.collect())
+}
+
+/// The same for the platforms of the same names in another namespace.
+async fn moved(ground: &Ground, made: &[Platform], to: &str) -> Result<Vec<Platform>> {
+    let own = platforms(&ground.client, to).list(&ListParams::default()).await?.items;
+    ensure!(own.len() == made.len(), "not as many platforms");
+    let moved = made.iter().zip(own).map(|(made, own)| {
+        let (name, uid) = (own.name_any(), own.uid().unwrap_or_default());
+        ensure!(made.name == name, "not the same platforms");
+        let moved = |value: &Value| -> Result<Value> {
+            let text = value.to_string().replace(&made.namespace, to);
+            Ok(serde_json::from_str(&text.replace(&made.uid, &uid))?)
+        };
+        let children = made.children.iter().map(|child| {
+            anyhow::Ok(Child {
+                resource: child.resource.clone(),
+                name: child.name.clone(),
+                is_created: child.is_created,
+                body: moved(&child.body)?,
+            })
         });
-    }
-    Ok(work)
+        Ok(Platform {
+            namespace: to.to_owned(),
+            children: children.collect::<Result<_>>()?,
+            status: moved(&made.status)?,
+            name,
+            uid,
+        })
+    });
+    moved.collect()
 }
 
 /// Every kind that may be listed in a namespace.

@@ -4,6 +4,7 @@
 //! what is not ours is asked for by name: no Secret of anybody else is ever listed.
 
 mod kafka;
+mod secrets;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -29,7 +30,10 @@ use crate::error::{Call, Result};
 use crate::names::{Names, ROTATE_INTERNAL_KEY};
 use crate::settings::Settings;
 
-/// Reads what the platform refers to, and what was made for it before.
+pub use self::secrets::SecretsRead;
+
+/// Reads what the platform refers to, and what was made for it before. `read` is what was read of its Secrets already,
+/// and `news` how many changes of them the watch has told of.
 ///
 /// # Errors
 /// Those of the API server. What is not there is no error: it is a problem to be told.
@@ -38,20 +42,22 @@ pub async fn dereference(
     settings: &Arc<Settings>,
     capabilities: &Arc<Capabilities>,
     seen: &Seen,
+    read: &SecretsRead,
+    news: u64,
     platform: Arc<TodoPlatform>,
 ) -> Result<Inputs> {
     let names = Names::of(&platform);
     let release = release_to_run(&platform, settings, seen, &names);
-    let mut secrets = BTreeMap::new();
-    let mut referenced: BTreeSet<String> = referenced_secrets(&platform).into_keys().collect();
+    let referenced = referenced_secrets(&platform);
     // Pods stay at the database that they have until another is migrated.
-    let in_use = release.iter().filter_map(|release| release.database.as_ref());
-    let in_use = in_use.filter(|secret| !is_own_database(secret, &names));
-    referenced.extend(in_use.map(|secret| secret.name.clone()));
-    for name in referenced {
-        if let Some(secret) = secret(client, &names.namespace, &name).await? {
-            secrets.insert(name, secret_facts(&secret));
-        }
+    let in_use = release.as_ref().and_then(|release| release.database.as_ref());
+    let in_use = in_use.filter(|secret| !is_own_database(secret, &names) && !referenced.contains_key(&secret.name));
+    let in_use = in_use.map(|secret| secret.name.clone());
+    let mut secrets = read.of(client, &platform, news, referenced.into_keys()).await?;
+    if let Some(name) = in_use
+        && let Some(secret) = secret(client, &names.namespace, &name).await?
+    {
+        secrets.insert(name, secret_facts(&secret));
     }
     for (key, secret) in seen.of(Kind::Secret) {
         if let Some(secret) = typed_secret(secret).filter(|_| key.namespace == names.namespace) {

@@ -1,4 +1,4 @@
-//! Keys that are drawn anew when it is asked for.
+//! Keys that are drawn anew when it is asked for, and Secrets of others that change.
 
 use std::collections::BTreeMap;
 
@@ -89,5 +89,61 @@ async fn an_internal_key_is_drawn_anew_once_for_each_time_that_it_is_asked_for()
         .await?;
     world.until_quiet().await?;
     ensure!(templates(&world, "acme").await? == pods, "pods rolled");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_secret_that_changes_with_the_manifest_rolls_pods_once_and_is_not_read_in_every_pass() -> Result<()> {
+    let world = World::new(Cluster::shared().await?, "once").await?;
+    let redis = |host: &str| json!({"host": format!("{host}.example:6379")});
+    let spec = |limit: &str| {
+        json!({
+            "version": "1.0.0",
+            "database": {"urlSecretRef": {"name": "acme-db", "key": "url"}},
+            "dapr": {"stateStore": {"redis": {"hostSecretRef": {"name": "acme-redis", "key": "host"}}}},
+            "api": {"resources": {"limits": {"memory": limit}}},
+        })
+    };
+    world
+        .secret("acme-db", &json!({"url": "postgres://todo:secret@db/todo"}))
+        .await?;
+    world.secret("acme-redis", &redis("before")).await?;
+    world.until_quiet().await?;
+    world.platform("acme", &spec("200Mi")).await?;
+    world.wait_for("acme", "Ready", "True").await?;
+    world.until_quiet().await?;
+    // To apply, to start pods after the migration, to tell that they are there: three passes at least.
+    let reads = world.tap.reads_of("/secrets/acme-redis");
+    ensure!((1..3).contains(&reads), "read {reads} times");
+    let before = templates(&world, "acme").await?;
+
+    // The watch tells of the manifest first.
+    world.tap.hold("secrets");
+    world.secret("acme-redis", &redis("after")).await?;
+    world.platform("acme", &spec("300Mi")).await?;
+    world
+        .wait_for_object("Deployment/acme-all", |deployment| {
+            let resources = &deployment["spec"]["template"]["spec"]["containers"][0]["resources"];
+            resources["limits"]["memory"] == "300Mi"
+        })
+        .await?;
+    world.until_quiet().await?;
+    let rolled = templates(&world, "acme").await?;
+    world.tap.let_go();
+    world.until_quiet().await?;
+    ensure!(templates(&world, "acme").await? == rolled, "pods rolled twice");
+
+    // And one that changes alone does it, too.
+    world.secret("acme-redis", &redis("at-last")).await?;
+    let annotations = |pods: &BTreeMap<String, Value>| pods["acme-all"]["metadata"]["annotations"].clone();
+    world
+        .wait_for_object("Deployment/acme-all", |deployment| {
+            deployment["spec"]["template"]["metadata"]["annotations"] != annotations(&rolled)
+        })
+        .await?;
+    ensure!(
+        annotations(&before) != annotations(&rolled),
+        "the first change did not show"
+    );
     Ok(())
 }

@@ -54,6 +54,8 @@ struct State {
     crash: Option<Crash>,
     is_dead: bool,
     writes: Vec<Write>,
+    /// How often each path was read.
+    reads: BTreeMap<String, usize>,
     /// Writes of which no answer says whether they were done: the API server was gone, before it or after it.
     unanswered: Vec<Write>,
     storm: Option<Storm>,
@@ -124,6 +126,13 @@ impl Tap {
         state.writes.iter().filter(|write| !write.is_event()).count()
     }
 
+    /// How often what is at a path that ends so was read.
+    pub(crate) fn reads_of(&self, end: &str) -> usize {
+        let state = self.0.state.lock().unwrap();
+        let reads = state.reads.iter().filter(|(path, _)| path.ends_with(end));
+        reads.map(|(_, count)| count).sum()
+    }
+
     /// From now on it storms so.
     pub(crate) fn storm(&self, storm: Storm) {
         self.0.state.lock().unwrap().storm = Some(storm);
@@ -188,10 +197,11 @@ impl Tap {
     }
 
     fn note(&self, method: Method, path: String, status: u16) {
+        let mut state = self.0.state.lock().unwrap();
         if method == Method::GET {
+            *state.reads.entry(path).or_default() += 1;
             return;
         }
-        let mut state = self.0.state.lock().unwrap();
         let write = Write { method, path, status };
         // An API server that has lost its etcd does not know either.
         if status == 0 || status >= 500 {

@@ -199,6 +199,17 @@ fn a_component_that_is_short_of_pods_is_named() {
 }
 
 #[test]
+fn between_the_migration_and_the_first_pods_it_says_that_they_come() {
+    let migrated = json!({"status": {"conditions": [{"type": "Complete", "status": "True"}]}});
+    let status = World::new(&plain()).with(Kind::Job, JOB, migrated).status();
+    assert_eq!(
+        said(&status, "Progressing"),
+        "True RollingOut: pods are about to be made"
+    );
+    assert_eq!(said(&status, "Ready"), "False Starting: pods are about to be made");
+}
+
+#[test]
 fn an_upgrade_counts_the_pods_that_have_arrived() {
     let status = World::new(&plain())
         .before("1.3.2")

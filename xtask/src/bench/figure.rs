@@ -45,9 +45,11 @@ impl Figure {
         self
     }
 
-    /// The measured number in the limit's: 0.5 of a rate is half as fast, 2 of a time is half as fast.
+    /// The measured number in the limit's: 0.5 of a rate is half as fast, 2 of a time is half as fast. `None` without a
+    /// limit, and where that is nothing at all.
     fn ratio(&self) -> Option<f64> {
-        self.limit.map(|limit| self.value / limit)
+        let limit = self.limit.filter(|limit| *limit != 0.0)?;
+        Some(self.value / limit)
     }
 
     /// `None` when there is nothing to reach.
@@ -55,8 +57,8 @@ impl Figure {
         Some(match self.target? {
             Target::AtLeast(target) => self.value >= target,
             Target::Under(target) => self.value < target,
-            Target::OfLimit(target) => self.ratio()? >= target,
-            Target::AtMostOfLimit(target) => self.ratio()? <= target,
+            Target::OfLimit(target) => self.ratio().is_some_and(|ratio| ratio >= target),
+            Target::AtMostOfLimit(target) => self.ratio().is_some_and(|ratio| ratio <= target),
         })
     }
 }
@@ -125,8 +127,11 @@ pub(crate) fn json(reports: &[Report]) -> String {
     let reports = reports.iter().map(|report| {
         let figures = report.figures.iter().map(|figure| {
             let mut fields = vec![format!(r#""value":{:.4}"#, figure.value)];
-            if let (Some(limit), Some(ratio)) = (figure.limit, figure.ratio()) {
-                fields.push(format!(r#""limit":{limit:.4},"ratio":{ratio:.4}"#));
+            if let Some(limit) = figure.limit {
+                fields.push(format!(r#""limit":{limit:.4}"#));
+            }
+            if let Some(ratio) = figure.ratio() {
+                fields.push(format!(r#""ratio":{ratio:.4}"#));
             }
             if let (Some(target), Some(reached)) = (figure.target, figure.reaches_target()) {
                 fields.push(format!(r#""target":"{target}","pass":{reached}"#));
@@ -176,6 +181,7 @@ mod tests {
                 .with_target(Target::OfLimit(0.5)),
             Figure::new("last_ms", 2500.0).with_target(Target::Under(2000.0)),
             Figure::new("p50_ms", 9.87),
+            Figure::new("reads", 5.0).beside(0.0),
         ];
         Report {
             name: "api".to_owned(),
@@ -201,7 +207,8 @@ mod tests {
             concat!(
                 r#"{"api":{"tasks_per_second":{"value":3000.0000,"limit":4000.0000,"ratio":0.7500,"#,
                 r#""target":"at least 0.5 of the limit","pass":true},"#,
-                r#""last_ms":{"value":2500.0000,"target":"under 2000","pass":false},"p50_ms":{"value":9.8700}}}"#
+                r#""last_ms":{"value":2500.0000,"target":"under 2000","pass":false},"p50_ms":{"value":9.8700},"#,
+                r#""reads":{"value":5.0000,"limit":0.0000}}}"#
             )
         );
     }

@@ -12,6 +12,9 @@ use crate::names::{Component, Names};
 use crate::platform::seen::{self, DeploymentFacts, JobFacts, Seen, TopicFacts};
 use crate::platform::{Problem, Release, Severity};
 
+/// What is said between the migration and the first pods.
+const ABOUT_TO_BE_MADE: &str = "pods are about to be made";
+
 /// What a pass saw and did.
 #[derive(Debug)]
 pub struct Report<'a> {
@@ -424,7 +427,7 @@ fn ready(report: &Report<'_>, components: &[ComponentState], needed: [&Finding; 
         return match (blocking, first) {
             (Some(problem), _) => Finding::no(ABOUT, problem.reason, &problem.message),
             (None, Some(finding)) => Finding::no(ABOUT, finding.reason, &finding.message),
-            (None, None) => Finding::no(ABOUT, "Starting", "pods are about to be made"),
+            (None, None) => Finding::no(ABOUT, "Starting", ABOUT_TO_BE_MADE),
         };
     }
     let message = counted(components);
@@ -456,6 +459,9 @@ fn progressing(report: &Report<'_>, names: &Names, components: &[ComponentState]
         .collect();
     if moving.is_empty() && !components.is_empty() {
         return Finding::no(ABOUT, "Settled", "everything is as asked for");
+    }
+    if moving.is_empty() {
+        return Finding::yes(ABOUT, "RollingOut", ABOUT_TO_BE_MADE);
     }
     let version = &report.target.version;
     let shown: Vec<String> = moving

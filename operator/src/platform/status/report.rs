@@ -457,11 +457,11 @@ fn progressing(report: &Report<'_>, names: &Names, components: &[ComponentState]
         .iter()
         .filter(|component| !component.has_arrived(report.target, names))
         .collect();
-    if moving.is_empty() && !components.is_empty() {
-        return Finding::no(ABOUT, "Settled", "everything is as asked for");
+    if components.is_empty() {
+        return Finding::yes(ABOUT, "RollingOut", ABOUT_TO_BE_MADE);
     }
     if moving.is_empty() {
-        return Finding::yes(ABOUT, "RollingOut", ABOUT_TO_BE_MADE);
+        return Finding::no(ABOUT, "Settled", "everything is as asked for");
     }
     let version = &report.target.version;
     let shown: Vec<String> = moving

@@ -96,12 +96,17 @@ pub(crate) async fn something_of_everything_happened(pool: &sqlx::PgPool) -> Res
         .fetch_one(pool)
         .await?;
     ensure!(successors > 0, "no task came back");
-    let late: i64 = sqlx::query_scalar("SELECT count(*) FROM notifications WHERE late")
-        .fetch_one(pool)
-        .await?;
+    let late: Vec<String> = sqlx::query_scalar(
+        "SELECT format('of task %s, due %s, sent %s, after %s', n.task_id, n.scheduled_for, n.created_at,
+            (SELECT string_agg(format('%s %s', o.event_type, o.created_at), ', ' ORDER BY o.version)
+             FROM outbox AS o WHERE o.subject = n.task_id))
+         FROM notifications AS n WHERE n.late",
+    )
+    .fetch_all(pool)
+    .await?;
     ensure!(
-        late == 0,
-        "nothing was away for a minute, yet {late} reminders are late"
+        late.is_empty(),
+        "nothing was away for a minute, yet reminders are late: {late:#?}"
     );
     Ok(())
 }

@@ -325,8 +325,8 @@ async fn replace_reminders(conn: &mut PgConnection, before: &Task, after: &Task)
 /// Sets when each reminder goes out after a change of due date, of status, or of the reminders themselves.
 ///
 /// One that went out goes out again only when it moved to an instant that still lies ahead; moved back to an instant
-/// at which it went out, it has gone out. A task that is opened again takes up only what lies ahead; one that was
-/// changed while open also sends what came due meanwhile.
+/// at which it went out, it has gone out. A task that is opened again takes up only what lies ahead, and what it passed
+/// over stays so until it moves; one that was changed while open also sends what came due meanwhile.
 async fn rearm_reminders(conn: &mut PgConnection, before: &Task, after: &Task) -> Result<()> {
     if after.status == Status::Completed {
         if before.status == Status::Open {
@@ -340,9 +340,14 @@ async fn rearm_reminders(conn: &mut PgConnection, before: &Task, after: &Task) -
     }
     let mut ids = Vec::with_capacity(after.reminders.len());
     let mut fire_at = Vec::with_capacity(after.reminders.len());
+    let mut moved = Vec::with_capacity(after.reminders.len());
     for reminder in &after.reminders {
+        let when = reminder.when.parse()?;
+        let now_at = when.fire_at(after.due.as_ref());
         ids.push(reminder.id.0);
-        fire_at.push(reminder.when.parse()?.fire_at(after.due.as_ref()).map(ToSqlx::to_sqlx));
+        fire_at.push(now_at.map(ToSqlx::to_sqlx));
+        let is_new = !before.reminders.contains(reminder);
+        moved.push(!reopened && (is_new || when.fire_at(before.due.as_ref()) != now_at));
     }
     sqlx::query!(
         r#"
@@ -350,17 +355,17 @@ async fn rearm_reminders(conn: &mut PgConnection, before: &Task, after: &Task) -
         SET fire_at = n.fire_at,
             sent_at = told.created_at,
             late = COALESCE(told.late, FALSE)
-        FROM UNNEST($2::uuid[], $3::timestamptz[]) AS n (id, fire_at)
+        FROM UNNEST($2::uuid[], $3::timestamptz[], $4::bool[]) AS n (id, fire_at, moved)
         LEFT JOIN notifications AS told ON told.reminder_id = n.id AND told.scheduled_for = n.fire_at
         WHERE r.task_id = $1
             AND r.id = n.id
             AND r.fire_at IS DISTINCT FROM n.fire_at
-            AND (n.fire_at > now() OR (r.sent_at IS NULL AND NOT $4))
+            AND (n.fire_at > now() OR (r.sent_at IS NULL AND (r.fire_at IS NOT NULL OR n.moved)))
         "#,
         after.id.0,
         &ids,
         &fire_at as _,
-        reopened,
+        &moved,
     )
     .execute(&mut *conn)
     .await?;

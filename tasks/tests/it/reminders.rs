@@ -236,6 +236,42 @@ async fn a_closed_task_sends_nothing_and_a_reopened_one_only_what_lies_ahead() -
 }
 
 #[tokio::test]
+async fn what_a_reopened_task_passed_over_is_not_sent_by_a_later_change_of_something_else() -> Outcome {
+    let db = TestDb::new().await;
+    let soon = this_second() + seconds(1800);
+    let hours_ago = at(due_at(this_second() - seconds(7200)));
+    let input = TaskInput {
+        due: Some(due_at(soon)),
+        reminders: vec![before("1h"), before("10m"), hours_ago.clone()],
+        ..TaskInput::titled("meeting")
+    };
+    let task = create(&db.pool, &ada(), input).await?;
+    complete(&db.pool, &ada(), task.id).await?;
+    let task = reopen(&db.pool, &ada(), task.id).await?;
+
+    // The one of two hours ago stays where it was; the one an hour before moves, and is due again.
+    let moved = soon + seconds(60);
+    let task = move_due(&db.pool, &task, moved).await?;
+    assert_eq!(send(&db.pool).await?, 1);
+    edit(&db.pool, &ada(), task.id, |input| TaskInput {
+        reminders: vec![before("1h"), before("10m"), hours_ago, before("5m")],
+        ..input
+    })
+    .await?;
+    assert_eq!(send(&db.pool).await?, 0);
+    let listed = reminder::list(&mut *db.pool.acquire().await?, &ada().user, task.id).await?;
+    let armed: Vec<_> = listed.iter().map(|reminder| reminder.fire_at).collect();
+    let expected = [
+        Some(moved - seconds(3600)),
+        Some(moved - seconds(600)),
+        None,
+        Some(moved - seconds(300)),
+    ];
+    assert_eq!(armed, expected);
+    Ok(())
+}
+
+#[tokio::test]
 async fn sent_stays_sent_whatever_else_of_the_task_changes() -> Outcome {
     let db = TestDb::new().await;
     let task = due_in(&db.pool, -5).await?;

@@ -1,10 +1,10 @@
 //! The API as a user calls it.
 
 use std::sync::LazyLock;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use anyhow::{Context, Result, bail, ensure};
-use reqwest::{Method, RequestBuilder, StatusCode, header};
+use reqwest::{Method, RequestBuilder, Response, StatusCode, header};
 use serde_json::Value;
 
 use crate::wait_for;
@@ -19,7 +19,10 @@ pub static HTTP: LazyLock<reqwest::Client> = LazyLock::new(|| {
         .expect("a client without special wishes can be built")
 });
 
-/// A user of an API.
+/// How long a client that is told to slow down goes on trying.
+const PATIENCE: Duration = Duration::from_mins(1);
+
+/// A user of an API, who comes again later when the API says so (429). [`Client::request`] gives what to send by hand.
 #[derive(Clone, Debug)]
 pub struct Client {
     base: String,
@@ -58,7 +61,7 @@ impl Client {
 
     /// Reads only the status.
     pub async fn status_of(&self, path: &str) -> Result<StatusCode> {
-        Ok(self.request(Method::GET, path).send().await?.status())
+        Ok(answer(self.request(Method::GET, path)).await?.status())
     }
 
     /// Posts a document.
@@ -101,8 +104,23 @@ impl Client {
     }
 }
 
+/// The answer, after as many attempts as the user's rate limit makes necessary: a machine may be fast enough to meet it.
+async fn answer(request: RequestBuilder) -> Result<Response> {
+    let began = Instant::now();
+    loop {
+        let attempt = request.try_clone().context("the body can be sent only once")?;
+        let response = attempt.send().await?;
+        if response.status() != StatusCode::TOO_MANY_REQUESTS || began.elapsed() > PATIENCE {
+            return Ok(response);
+        }
+        let wait = response.headers().get(header::RETRY_AFTER);
+        let wait = wait.context("429 without Retry-After")?.to_str()?;
+        tokio::time::sleep(Duration::from_secs(wait.parse()?)).await;
+    }
+}
+
 async fn send(request: RequestBuilder) -> Result<Answer> {
-    let response = request.send().await?;
+    let response = answer(request).await?;
     let (status, url) = (response.status(), response.url().clone());
     let text = response.text().await?;
     if !status.is_success() {

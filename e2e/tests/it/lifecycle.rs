@@ -8,7 +8,6 @@ use serde_json::json;
 use todo_e2e::client::{Client, text};
 use todo_e2e::process::postgres_processes;
 use todo_e2e::scene::{Scene, Up};
-use todo_e2e::wait_for;
 use tokio::task::JoinSet;
 
 /// The client of the command that the greeting says to paste.
@@ -62,12 +61,9 @@ async fn a_platform_finds_everything_again_however_it_ended() -> Result<()> {
     let alice = greeted(&second)?;
     ensure!(alice.get(&plants_path).await? == plants, "the task has changed");
     for id in &acknowledged {
-        let status = patiently(&alice, &format!("/tasks/{id}")).await?;
+        let status = alice.status_of(&format!("/tasks/{id}")).await?;
         ensure!(status == StatusCode::OK, "acknowledged task {id} is answered {status}");
     }
-
-    // The rate limit fills up again.
-    tokio::time::sleep(Duration::from_secs(1)).await;
 
     // Killed: its PostgreSQL may run on. The next start puts that right.
     let last = alice
@@ -90,21 +86,7 @@ async fn a_platform_finds_everything_again_however_it_ended() -> Result<()> {
     Ok(())
 }
 
-/// The status of a GET, asked again while the user's rate limit says to wait: there may be more tasks than it lets
-/// through at once.
-async fn patiently(client: &Client, path: &str) -> Result<StatusCode> {
-    wait_for(
-        "the rate limit to let a request through",
-        Duration::from_secs(10),
-        || async {
-            let status = client.status_of(path).await?;
-            Ok(Some(status).filter(|status| *status != StatusCode::TOO_MANY_REQUESTS))
-        },
-    )
-    .await
-}
-
-/// Creates tasks until the API is gone, or has enough of them: the ids that were acknowledged.
+/// Creates tasks until the API is gone: the ids that were acknowledged.
 async fn write_until_refused(client: Client, writer: u32) -> Vec<String> {
     let mut acknowledged = Vec::new();
     while let Ok(task) = client

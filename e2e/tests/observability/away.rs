@@ -22,8 +22,7 @@ async fn a_collector_that_is_away_is_mentioned_once_and_stops_nothing() -> Resul
     while began.elapsed() < Duration::from_secs(12) {
         alice.post("/tasks", &json!({"title": "on time"})).await?;
         made += 1;
-        // Less often than one user may call.
-        tokio::time::sleep(Duration::from_millis(25)).await;
+        tokio::time::sleep(Duration::from_millis(10)).await;
     }
     let lost = wait_for("spans to be counted as lost", Duration::from_secs(20), || async {
         let page = scrape(&up.base).await?;

@@ -121,12 +121,17 @@ async fn a_deep_backlog_is_told_by_its_numbers() {
         .await
         .unwrap();
     consumer.fail_on(first, Fault::Transient, u32::MAX);
+    // The first measure may come before the relay has its cursor.
+    let settings = Settings {
+        measure: Duration::from_millis(50),
+        ..Settings::default()
+    };
     let relay = Relay::new(
         db.pool.clone(),
         "deep",
         local_bus(&db.pool, &consumer),
         Waker::new(),
-        Settings::default(),
+        settings,
     );
     let running = tokio::spawn(async move { relay.run(CancellationToken::new()).await });
     until_it_is(&metrics, r#"todo_outbox_depth_events{cursor="deep"}"#, |depth| {
